@@ -1,0 +1,62 @@
+"""Faults: values that say what goes wrong, to which targets, how to undo it and how to see it.
+
+A fault never touches anything but through a Runtime, and never begins without its undo on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from chaos.runtime import Runtime, Step
+from chaos.stack import Stack
+
+
+class TargetError(ValueError):
+    """A target that is empty, unknown or ambiguous: nothing is injected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an effect probe saw: whether it is as wanted, and the words for the journal."""
+
+    ok: bool
+    text: str
+
+
+class Fault(Protocol):
+    """One thing that goes wrong."""
+
+    @property
+    def kind(self) -> str:
+        """kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, room."""
+        ...
+
+    @property
+    def story(self) -> str:
+        """One sentence for the report: `ehr-a crashes (SIGKILL, no restart)`."""
+        ...
+
+    def targets(self, stack: Stack) -> tuple[str, ...]:
+        """Services or links, resolved against the stack; TargetError when there are none."""
+        ...
+
+    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
+        """The undo as data, complete before anything begins."""
+        ...
+
+    def begin(self, runtime: Runtime, lease_s: float) -> None:
+        """Change the world. Only the experiment calls this, under a lease of `lease_s`."""
+        ...
+
+    def seen(self, runtime: Runtime) -> Observation:
+        """Look once whether the fault is in effect."""
+        ...
+
+    def end(self, runtime: Runtime) -> None:
+        """Undo it; idempotent."""
+        ...
+
+    def gone(self, runtime: Runtime) -> Observation:
+        """Look once whether the fault's effect is gone (services run and are ready again)."""
+        ...

@@ -1,0 +1,1 @@
+"""The journal: typed events, one append-only file per writer, merged into one history."""
