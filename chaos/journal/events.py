@@ -212,6 +212,7 @@ class Record(Event, frozen=True, tag="record"):
     version: int = 0
     digest: str = ""
     count: int = 1
+    at: float = 0.0  # when the store took it, seconds of CLOCK_MONOTONIC; 0 when it does not say
 
 
 class StoreRead(Event, frozen=True, tag="store.read"):
