@@ -93,7 +93,9 @@ class Stack:
     """A whole system under test.
 
     `outside` are callers that are not services (wards, admission desk): their links have proxies
-    as well. `audit` is the program that reads every store after the traffic has stopped.
+    as well. `audit` is the program that reads every store after the traffic has stopped. `speed`
+    is hospital seconds per real second (human durations only); `defect` names the one planted
+    defect that is switched on, if any.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Stack:
     links: tuple[Link, ...]
     outside: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
+    speed: float = 1.0
+    defect: str = ""
     env: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:

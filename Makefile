@@ -1,0 +1,67 @@
+# hospital-chaos: every target sets up what it needs and says what it does. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/hospital-chaos
+SEED ?= 7
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all teeth lint bench heal clean load-ui
+
+help: ## Print this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.run: pyproject.toml
+	@echo "==> Creating $(VENV) and installing hospital-chaos (once; about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hospital-chaos needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 64; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt-get install python3-venv"; exit 64; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "==> Adding what developers need (tests, lint)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.dev ## Create .venv with everything developers need
+	@$(RUN) doctor
+
+demo: $(VENV)/.run ## The Saint-Luc outage: raise a hospital, crash servers, judge its claims, write a report
+	@echo "==> Several servers of a hospital crash at 16:00. Which of its claims hold?"
+	@$(RUN) run saint-luc --seed $(SEED)
+
+test: $(VENV)/.dev ## Every fast test, then one experiment on the real hospital (about 5 minutes)
+	@echo "==> Fast tests"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not teeth and not docker and not storage and not kubernetes"
+	@echo "==> One experiment on the whole hospital"
+	@$(RUN) run app-node-crash --preset smoke --seed $(SEED)
+
+test-all: $(VENV)/.dev ## Every test this machine can run: slow ones, kill -9 campaign and teeth (about 25 minutes)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not teeth"
+	@$(BIN)/python -m pytest -q -m slow
+	@$(MAKE) --no-print-directory teeth
+
+teeth: $(VENV)/.dev ## Plant each defect in turn: exactly its claims must break
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m teeth tests/teeth
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure; one JSON line per figure
+	@$(BIN)/python -m benchmarks
+
+load-ui: $(VENV)/.run ## Raise the hospital and open the same traffic in Locust's web UI
+	@$(RUN) load-ui
+
+heal: $(VENV)/.run ## Undo whatever a killed harness left in the world
+	@$(RUN) heal
+
+clean: ## Remove the virtual environment, caches and run folders (not the committed sample)
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find reports -mindepth 1 -maxdepth 1 -type d ! -name sample -exec rm -rf {} +
+	@echo "clean"
