@@ -1,4 +1,4 @@
-"""HL7 v2.5.1 messages of this hospital: ADT, OML^O21, ORU^R01 and ACK, built from and parsed to values.
+"""HL7 v2.5.1 messages of this hospital (ADT, OML^O21, ORU^R01, ACK) to and from values.
 
     payload = build(Header(...), Order(...))        message = parse(payload)
     for reply in replies(message.header, refusal=None, sender="EHR"): ...
@@ -28,7 +28,9 @@ __all__ = [
     "build", "build_ack", "new_control_id", "parse", "parse_ack", "parse_header", "replies",
 ]  # fmt: skip
 
-ADT_EVENTS = {"A01": "ADT_A01", "A03": "ADT_A03", "A04": "ADT_A01", "A08": "ADT_A01", "A40": "ADT_A39"}
+ADT_EVENTS = {
+    "A01": "ADT_A01", "A03": "ADT_A03", "A04": "ADT_A01", "A08": "ADT_A01", "A40": "ADT_A39",
+}  # fmt: skip
 PATIENT_CLASS = {"IMP": "I", "EMER": "E", "AMB": "O"}  # FHIR act code -> PV1-2
 FHIR_CLASS = {letter: code for code, letter in PATIENT_CLASS.items()}
 REPORT_STATUS = {"P": "preliminary", "F": "final", "C": "corrected"}
@@ -235,7 +237,9 @@ def _is_number(text: str) -> bool:
 def build_ack(header: Header, code: str, sender: str, error: str = "", text: str = "") -> bytes:
     """An ACK for `header` with MSA-1 `code`; `error` is ERR-3 (HL7 table 0357)."""
     kind = f"ACK^{escape(header.event)}^ACK" if header.event else "ACK"
-    reply = Header(new_control_id(), sender=sender, receiver=header.sender, accept="", application="")
+    reply = Header(
+        new_control_id(), sender=sender, receiver=header.sender, accept="", application=""
+    )
     now = to_timestamp(datetime.now(UTC).timestamp())
     lines = [_msh(reply, kind, now), f"MSA|{code}|{escape(header.control_id)}|{escape(text)}"]
     if error:
@@ -349,7 +353,7 @@ def _order(segments: Segments) -> Order:
     rows = segments.every("OBR")
     if not rows:
         raise Hl7Error("100", "segment OBR is missing")
-    if any(row.get(2) != placer for row in rows):
+    if any(row.get(2).strip() != placer for row in rows):
         raise Hl7Error("204", "one message must not mix placer order numbers")
     tests = tuple(_required(row, 4, "test code") for row in rows)
     stat = any(row.get(5) == "S" for row in rows)

@@ -26,6 +26,7 @@ ACK_S = 5.0
 FRAME_S = 30.0  # a frame that began must end within this
 IDLE_S = 900.0  # a silent connection is closed after this
 WRITE_S = 5.0  # a peer that does not read its acknowledgement is dropped after this
+CLOSE_S = 0.5
 MAX_CONNECTIONS = 128
 
 Address = tuple[str, int]
@@ -74,7 +75,7 @@ class Deframer:
     def feed(self, data: bytes) -> list[Frame]:
         """Frames completed by `data`, in order. Raises: MllpError (give the connection up)."""
         frames: list[Frame] = []
-        scan = max(0, len(self._buffer) - 1)
+        scan = max(0, len(self._buffer) - 1) if self._inside else 0
         self._buffer += data
         while True:
             if not self._inside and not self._open():
@@ -128,10 +129,13 @@ def _keepalive(writer: asyncio.StreamWriter) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-async def _hang_up(writer: asyncio.StreamWriter) -> None:
+async def _hang_up(writer: asyncio.StreamWriter, *, politely: bool) -> None:
+    if politely:  # what was written still goes out
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(CLOSE_S):
+                await writer.wait_closed()
     writer.transport.abort()
-    with contextlib.suppress(OSError, asyncio.CancelledError):
-        await writer.wait_closed()
 
 
 Answer = Callable[[Frame], Awaitable[Sequence[bytes]]]
@@ -146,7 +150,7 @@ class MllpServer:
 
     def __init__(self, answer: Answer, *, on_error: Callable[[str], None] | None = None) -> None:
         self._answer = answer
-        self._on_error = on_error or (lambda reason: None)
+        self._on_error = on_error or (lambda _: None)
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
         self._busy = 0
@@ -179,19 +183,21 @@ class MllpServer:
         task = asyncio.current_task()
         assert task is not None
         if self._stopping or len(self._talks) >= MAX_CONNECTIONS:
-            await _hang_up(writer)
+            await _hang_up(writer, politely=False)
             return
+        politely = False
         self._talks.add(task)
         _keepalive(writer)
         try:
             await self._converse(reader, writer)
+            politely = True
         except (MllpError, OSError, TimeoutError) as error:
             self._on_error(str(error) or type(error).__name__)
         except asyncio.CancelledError:
-            pass  # stop() ends the conversation; the task has nothing left to do
+            politely = True  # stop() ends the conversation between two messages
         finally:
             self._talks.discard(task)
-            await _hang_up(writer)
+            await _hang_up(writer, politely=politely)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         deframer = Deframer()
@@ -225,7 +231,9 @@ class MllpClient:
     MSH-10; any doubt closes the connection, so that a late answer can never be read later.
     """
 
-    def __init__(self, address: Address, *, ack_s: float = ACK_S, check_ack_id: bool = True) -> None:
+    def __init__(
+        self, address: Address, *, ack_s: float = ACK_S, check_ack_id: bool = True
+    ) -> None:
         self.address = address
         self.ack_s = ack_s
         self._check_ack_id = check_ack_id

@@ -100,11 +100,10 @@ def unescape(text: str, separators: Separators = STANDARD) -> str:
         value = plain.get(code)
         if value is None and code[:1] == "X":
             value = _from_hex(code[1:])
-        if value is None or index == len(parts) - 1:
-            out.append(mark + code)  # unknown or unterminated: leave it visible
-            index += 1
-            continue
-        out.append(value)
+        if index == len(parts) - 1:
+            out.append(mark + code)  # unterminated: leave it visible
+            break
+        out.append(mark + code + mark if value is None else value)
         out.append(parts[index + 1])
         index += 2
     return "".join(out)
