@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -157,8 +158,13 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def copy_command(template: Path, data_dir: Path) -> list[str]:
-    """The command that makes `data_dir` an own copy of the template (shares blocks if it can)."""
-    cp = shutil.which("cp") or "/bin/cp"
-    return [cp, "--archive", "--reflink=auto", "--no-target-directory",
-            os.fspath(template), os.fspath(data_dir)]
+def write_initdb(program: Path, template: Path, data_dir: Path) -> None:
+    """Write `program`: an initdb that makes `data_dir` an own copy of the template.
+
+    Patroni runs it in place of the real initdb (`postgresql.bin_name`), with options that it
+    ignores because the template was made with the same ones. Blocks are shared where possible.
+    """
+    copy = shlex.join(["cp", "--archive", "--reflink=auto", "--no-target-directory",
+                       os.fspath(template), os.fspath(data_dir)])
+    program.write_text(f"#!/bin/sh\nexec {copy}\n")
+    program.chmod(0o700)
