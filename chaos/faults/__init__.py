@@ -37,6 +37,15 @@ class Fault(Protocol):
         """One sentence for the report: `ehr-a crashes (SIGKILL, no restart)`."""
         ...
 
+    def pinned(self, runtime: Runtime) -> Fault:
+        """The same fault with its targets fixed, by name and by identity; call it first.
+
+        Resolvers (`the current primary`) are asked here, once. TargetError when a target is
+        unknown, ambiguous, not running, or when there are too many. On a runtime that is not
+        raised (a rehearsal) nothing is asked: a resolver stands for its first candidate.
+        """
+        ...
+
     def targets(self, stack: Stack) -> tuple[str, ...]:
         """Services or links, resolved against the stack; TargetError when there are none."""
         ...

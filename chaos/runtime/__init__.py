@@ -65,6 +65,11 @@ class Runtime(Protocol):
 
     name: str
     stack: Stack
+    raised: bool  # whether `up` has completed and `down` was not called since
+
+    def play(self, steps: tuple[Step, ...]) -> None:
+        """Play undo steps now, in this process; each is idempotent. RuntimeFailure when one fails."""
+        ...
 
     def undo_up(self) -> tuple[Step, ...]:
         """Steps that take the whole stack down, known before `up`."""
