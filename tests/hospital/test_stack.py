@@ -1,0 +1,59 @@
+"""What must be true of rooms, links and storage for the hospital's claims to make sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.stack import TopologyError
+from stacks.hospital.stack import hospital
+
+
+def test_no_room_holds_both_of_a_pair() -> None:
+    """Redundant services never share a room or a storage array."""
+    stack = hospital(defect="")
+    for pair in (("ehr-a", "ehr-b"), ("ehr-db-a", "ehr-db-b"), ("ehr-db-a", "ro-copy")):
+        one, other = (stack.service(name) for name in pair)
+        assert one.room != other.room
+        assert one.volume is not None
+        assert other.volume is not None
+        assert one.volume.array != other.volume.array
+
+
+def test_every_caller_of_the_contract_has_its_own_link() -> None:
+    """Each call of the contract can be cut on its own; database peers call each other both ways."""
+    stack = hospital(defect="")
+    wanted = {
+        "ehr-a>ehr-db-b.postgres", "ehr-b>engine.mllp", "engine>ehr-a.mllp", "engine>lis.mllp",
+        "lis>engine.mllp", "gam>engine.mllp", "analysers>lis.mllp", "ro-copy>ehr-db-a.postgres",
+        "ehr-db-a>ehr-db-b.rest", "ehr-db-b>ehr-db-a.raft", "ehr-db-witness>ehr-db-a.raft",
+        "wards>ehr-a.http", "wards>ro-copy.http", "admissions>gam.http", "laboratory>lis.http",
+    }  # fmt: skip
+    assert wanted <= {link.name for link in stack.links}
+    assert stack.room_of("wards") is None
+
+
+def test_speed_and_defect_reach_every_service() -> None:
+    """Speed and defect are one environment for all services and are told to the run."""
+    stack = hospital(speed=30, defect="ack-before-fsync")
+    assert dict(stack.env) == {"HOSPITAL_SPEED": "30", "HOSPITAL_BUG": "ack-before-fsync"}
+    assert (stack.speed, stack.defect) == (30, "ack-before-fsync")
+
+
+def test_the_defects_of_the_plan_change_the_plan() -> None:
+    """`copy-in-room-a` puts copy and storage beside the primary; `standby-gone` leaves no pair."""
+    copy = hospital(defect="copy-in-room-a").service("ro-copy")
+    assert copy.room == "A"
+    assert copy.volume is not None
+    assert copy.volume.array == "array-a"
+    gone = hospital(defect="standby-gone")
+    assert "ehr-db-b" not in {s.name for s in gone.services}
+    assert not [k for k in gone.links if "ehr-db-b" in k.name]
+
+
+def test_the_defect_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOSPITAL_BUG plants a defect; an unknown name is one clear error."""
+    monkeypatch.setenv("HOSPITAL_BUG", "standby-gone")
+    assert hospital().defect == "standby-gone"
+    monkeypatch.setenv("HOSPITAL_BUG", "no-such")
+    with pytest.raises(TopologyError, match="no planted defect"):
+        hospital()
