@@ -8,7 +8,7 @@ SEED ?= 7
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all teeth lint bench heal clean load-ui
+.PHONY: help setup demo test slow teeth lint bench heal clean load-ui
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,8 @@ test: $(VENV)/.dev ## Every fast test, then one experiment on the real hospital 
 	@echo "==> One experiment on the whole hospital"
 	@$(RUN) run app-node-crash --preset smoke --seed $(SEED)
 
-test-all: $(VENV)/.dev ## Every test this machine can run: slow ones, kill -9 campaign and teeth (about 25 minutes)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not teeth"
+slow: $(VENV)/.dev ## Tests on real PostgreSQL and the whole hospital, and the kill -9 campaign
 	@$(BIN)/python -m pytest -q -m slow
-	@$(MAKE) --no-print-directory teeth
 
 teeth: $(VENV)/.dev ## Plant each defect in turn: exactly its claims must break
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m teeth tests/teeth

@@ -1,0 +1,44 @@
+"""A run folder's results: judge the journal that lies there and write what people and CI read.
+
+It touches nothing but the run folder, so it can be done again later with nothing running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chaos import report
+from chaos.claims import Claim
+from chaos.claims.judge import judge
+from chaos.journal.history import History
+from chaos.run import Run, write_atomically
+from chaos.verdict import Judgement
+
+
+def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
+    """Read the journal, judge the claims, write verdicts.json, report.html and junit.xml."""
+    history = History.read(run.journal)
+    judgement = judge(history, claims)
+    judgement = msgspec.structs.replace(
+        judgement, name=run.name, seed=run.seed, runtime=run.runtime
+    )
+    write_atomically(
+        run.path / "verdicts.json", msgspec.json.format(msgspec.json.encode(judgement))
+    )
+    write_report(run, history, judgement)
+    return judgement
+
+
+def write_report(run: Run, history: History, judgement: Judgement) -> None:
+    """Write the pages again from what was judged."""
+    page = report.html(history, judgement, command=run.command, folder=run.path.name)
+    write_atomically(run.path / "report.html", page.encode())
+    cases = report.junit(judgement, folder=run.path.name, command=run.command)
+    write_atomically(run.path / "junit.xml", cases.encode())
+
+
+def read_judgement(run: Run) -> Judgement:
+    """The verdicts that were written before."""
+    return msgspec.json.decode((run.path / "verdicts.json").read_bytes(), type=Judgement)

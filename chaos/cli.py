@@ -1,0 +1,256 @@
+"""The command line: doctor, list, plan, run, up, down, judge, report, heal, load-ui.
+
+It is glue and decides nothing. Exit codes: 0 held, 1 broken, 2 inconclusive, 3 void, 4 aborted,
+64 usage.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from chaos import doctor as surgery
+from chaos import run as runs
+from chaos.lease import LeaseError, heal, leftovers, state_folder
+from chaos.verdict import Exit, Finding
+
+out = Console()
+err = Console(stderr=True)
+
+app = typer.Typer(
+    name="hospital-chaos",
+    help="Crash servers of a running (mock) hospital and judge whether its claims hold.\n\n"
+    "Start with `hospital-chaos list`, look at one with `plan NAME`, then `run NAME`. "
+    "Exit codes: 0 held, 1 broken, 2 inconclusive, 3 void, 4 aborted, 64 usage.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Experiments = Annotated[
+    Path | None, typer.Option("--experiments", help="Folder of test_*.py experiments.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
+Preset = Annotated[str, typer.Option(help="Length and density of the traffic: smoke, ci or soak.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the traffic; the same seed, the same hospital day.")
+]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="Where the stack runs: process.")]
+Out = Annotated[Path, typer.Option("--out", help="Where run folders go.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, for example under reports/.")]
+
+
+class Refusal(Exception):
+    """A request that cannot be carried out: one line for the person, one exit code."""
+
+    def __init__(self, words: str, code: Exit = Exit.USAGE) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+@app.command()
+def doctor(json_: Json = False, out_: Out = Path("reports")) -> int:
+    """What this machine can do, and how to get what is missing."""
+    findings = surgery.examine(state_folder(), out_.resolve())
+    ready = surgery.can_run(findings)
+    if json_:
+        _print_json({"can_run": ready, "findings": msgspec.to_builtins(findings)})
+        return Exit.HELD if ready else Exit.VOID
+    table = Table()
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column)
+    for f in findings:
+        sign = "[green]✔[/]" if f.ok else ("[bold red]✘[/]" if f.needed else "[yellow]–[/]")
+        table.add_row(sign, f.what, f.detail, f.remedy)
+    out.print(table)
+    left = leftovers()
+    if left:
+        out.print(f"[yellow]{len(left)} leases of killed runs are left:[/] run hospital-chaos heal")
+    word = "[green]ready[/]" if ready else "[bold red]not ready[/]"
+    out.print(f"experiments on local processes: {word}")
+    return Exit.HELD if ready else Exit.VOID
+
+
+@app.command("list")
+def list_(experiments: Experiments = None, json_: Json = False) -> int:
+    """The experiments there are."""
+    from chaos import catalogue
+
+    entries = catalogue.entries(catalogue.folder(experiments))
+    if json_:
+        _print_json([{"name": e.name, "story": e.story} for e in entries])
+        return Exit.HELD
+    table = Table(box=None)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what is tried")
+    for entry in entries:
+        table.add_row(entry.name, entry.story)
+    out.print(table)
+    out.print("\nhospital-chaos plan NAME shows what one would touch; run NAME runs it.")
+    return Exit.HELD
+
+
+@app.command()
+def plan(
+    name: str, experiments: Experiments = None, preset: Preset = "ci", json_: Json = False
+) -> int:
+    """Targets, blast radius and undo steps of one experiment; changes nothing."""
+    from chaos import catalogue
+    from chaos.terminal import print_plan
+
+    rehearsal = catalogue.rehearse(catalogue.folder(experiments), name, ["--preset", preset])
+    if json_:
+        _print_json(msgspec.to_builtins(rehearsal.plan()))
+    else:
+        print_plan(out, rehearsal.plan())
+    return Exit.HELD
+
+
+@app.command()
+def run(
+    name: str,
+    seed: Seed = 7,
+    preset: Preset = "ci",
+    runtime: RuntimeName = "process",
+    out_: Out = Path("reports"),
+    experiments: Experiments = None,
+    json_: Json = False,
+) -> int:
+    """Run one experiment on a freshly raised stack and judge its claims."""
+    from chaos import catalogue
+    from chaos.terminal import TerminalTeller, print_judgement
+
+    _heal_first()
+    options = [
+        "--seed", str(seed), "--preset", preset, "--runtime", runtime, "--out", str(out_),
+    ]  # fmt: skip
+    done = catalogue.run(catalogue.folder(experiments), name, options, TerminalTeller(err))
+    if not done.runs:
+        raise Refusal("; ".join(done.errors) or f"{name} did not start", Exit.USAGE)
+    made, judgement = done.runs[0]
+    if judgement is None:
+        raise Refusal("; ".join(done.errors) or "nothing could be judged", Exit.VOID)
+    if json_:
+        _print_json({**msgspec.to_builtins(judgement), "folder": made.folder})
+    else:
+        print_judgement(out, made, judgement)
+    return judgement.exit_code
+
+
+@app.command()
+def judge(folder: RunFolder, experiments: Experiments = None, json_: Json = False) -> int:
+    """Judge a run folder's journal again, with nothing running (also of a killed run)."""
+    from chaos import archive, catalogue
+    from chaos.terminal import print_judgement
+
+    made = runs.load(folder)
+    where = catalogue.folder(experiments)
+    claims = catalogue.rehearse(where, made.name, ["--preset", made.preset]).claims
+    judgement = archive.judge_run(made, claims)
+    if json_:
+        _print_json(msgspec.to_builtins(judgement))
+    else:
+        print_judgement(out, made, judgement)
+    return judgement.exit_code
+
+
+@app.command()
+def report(folder: RunFolder) -> int:
+    """Write report.html and junit.xml again from what was judged."""
+    from chaos import archive
+    from chaos.journal.history import History
+
+    made = runs.load(folder)
+    if not (made.path / "verdicts.json").exists():
+        raise Refusal(f"{folder} was not judged yet: hospital-chaos judge {folder}")
+    archive.write_report(made, History.read(made.journal), archive.read_judgement(made))
+    out.print(str(made.path / "report.html"), highlight=False)
+    return Exit.HELD
+
+
+@app.command("heal")
+def heal_(json_: Json = False) -> int:
+    """Undo whatever a killed run left in the world; prints every step."""
+    healed = heal()
+    if json_:
+        _print_json(msgspec.to_builtins(healed))
+    else:
+        for lease in healed:
+            sign = "[green]✔[/]" if lease.ok else "[bold red]✘[/]"
+            out.print(f"{sign} {lease.name}: {'; '.join(lease.words)}", highlight=False)
+        out.print(f"{len(healed)} leases healed" if healed else "nothing to heal")
+    return Exit.HELD if all(lease.ok for lease in healed) else Exit.VOID
+
+
+def _heal_first() -> None:
+    for lease in heal():
+        sign = "healed" if lease.ok else "COULD NOT HEAL"
+        err.print(f"left by a killed run, {sign}: {'; '.join(lease.words)}", highlight=False)
+        if not lease.ok:
+            raise Refusal(
+                "something a killed run left could not be undone; see `hospital-chaos heal`",
+                Exit.VOID,
+            )
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script; ends the process with the exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGHUP, _terminated)
+    sys.exit(_guarded(lambda: app(args=argv, standalone_mode=False)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    from chaos.catalogue import CatalogueError, UnknownExperiment
+    from chaos.runtime import RuntimeFailure
+
+    try:
+        code = command()
+        return int(code) if isinstance(code, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        error.show()
+        return Exit.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        err.print("aborted")
+        return Exit.ABORTED
+    except Refusal as refusal:
+        return _say(refusal, refusal.code)
+    except (UnknownExperiment, CatalogueError, runs.RunFolderError) as error:
+        return _say(error, Exit.USAGE)
+    except (RuntimeFailure, LeaseError) as error:
+        return _say(error, Exit.VOID)
+    except BrokenPipeError:
+        return Exit.ABORTED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{runs.why(error)}", Exit.VOID)
+
+
+def _say(words: object, code: Exit) -> int:
+    err.print(f"[bold red]hospital-chaos:[/] {str(words).splitlines()[0]}", highlight=False)
+    return code
+
+
+__all__ = ["Finding", "app", "main"]

