@@ -17,13 +17,13 @@ from chaos.claims.judge import steady_reasons
 from chaos.faults import Fault, Observation
 from chaos.journal import events as ev
 from chaos.journal.history import History
-from chaos.journal.writer import JournalFull, Writer
+from chaos.journal.writer import Writer
 from chaos.lease import Lease, LeaseError, Leases
 from chaos.run import Run
 from chaos.runtime import Runtime, RuntimeFailure
 from chaos.stack import Stack
 from chaos.verdict import Finding, Judgement, Verdict
-from chaos.workload import Workload, WorkloadError, WorkloadProcess
+from chaos.workload import Workload, WorkloadProcess
 
 SEEN_WITHIN_S = 5.0  # a fault that shows no effect by then was not injected
 GONE_WITHIN_S = 90.0  # a healed service must be ready again by then (a database rejoins)

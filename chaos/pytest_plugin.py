@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from chaos.experiment import Experiment, Teller
+    from chaos.experiment import Experiment
     from chaos.plan import Rehearsal
     from chaos.run import Run
     from chaos.stack import Stack
