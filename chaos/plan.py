@@ -1,4 +1,4 @@
-"""The rehearsal: an experiment's own function, run with verbs that only write down what they would do.
+"""The rehearsal: an experiment whose verbs only write down what they would do.
 
 It raises no stack, starts no traffic, changes nothing; every run is rehearsed before it begins, so
 that a wrong target or a missing claim is found before anything is touched.
