@@ -1,0 +1,57 @@
+"""The network: slow everywhere, cut between the server rooms, one link that flaps."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.experiment import Experiment
+from chaos.faults import Bandwidth, Cut, Flap, Latency, all_links, links_between
+from stacks.hospital.day import hospital_day
+from stacks.hospital.presets import Preset
+
+SLOW_MS = 10  # each way; ten times and more what a hospital's own network takes
+SLOW_KB_PER_S = 500
+
+
+@pytest.mark.experiment("network-slowdown")
+def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
+    """Saint-Étienne's slow network: every link ten times slower and throttled."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        with (
+            experiment.inject(Latency(all_links(), latency_ms=SLOW_MS), lease_s=preset.lease_s),
+            experiment.inject(
+                Bandwidth(all_links(), rate_kb_s=SLOW_KB_PER_S), lease_s=preset.lease_s
+            ),
+        ):
+            experiment.wait(preset.fault_s)
+        experiment.wait(preset.after_s, why="the network is fast again")
+    experiment.settle(preset.settle_s)
+    experiment.expect(
+        *preset.claims("RA-1", "OR-1", "OR-2", "RS-1", "RS-3", "IN-1", "IN-2", "IN-3", "PR-1")
+    )
+
+
+@pytest.mark.experiment("rooms-cut")
+def test_network_cut_between_rooms(experiment: Experiment, preset: Preset) -> None:
+    """The network between server rooms A and B is cut: one truth, and nothing lost."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        with experiment.inject(Cut(links_between("A", "B")), lease_s=preset.lease_s):
+            experiment.wait(preset.failover_s, why="both rooms work, apart")
+        experiment.wait(preset.after_s, why="the rooms see one another again")
+    experiment.settle(preset.settle_s)
+    experiment.expect(*preset.claims("RA-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3", "IN-4"))
+
+
+@pytest.mark.experiment("flapping-link")
+def test_a_link_flaps(experiment: Experiment, preset: Preset) -> None:
+    """The link from the engine to the laboratory comes and goes."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        flap = Flap("engine>lis.mllp", down_s=1.0, up_s=2.0)
+        with experiment.inject(flap, lease_s=preset.lease_s):
+            experiment.wait(preset.fault_s)
+        experiment.wait(preset.after_s, why="the link stays up")
+    experiment.settle(preset.settle_s)
+    experiment.expect(*preset.claims("RA-1", "OR-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3"))
