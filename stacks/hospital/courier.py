@@ -60,17 +60,20 @@ class Courier:
         on_timeout: TimedOut | None = None,
         on_recovered: Callable[[], Awaitable[None]] | None = None,
         newest_first: bool = False,
+        stay_after_timeout: bool = False,
     ) -> None:
         self.destination = destination
         self.trip = Trip()
         self._queue = queue
         self._clients = list(clients)
         self._log = log
-        self._on_refused = on_refused or self._park
+        self._on_refused = on_refused or self.park
         self._on_timeout = on_timeout
         self._on_recovered = on_recovered
         self._newest_first = newest_first
+        self._stay_after_timeout = stay_after_timeout
         self._current = 0
+        self._connects = 0
         self._done: set[int] = set()  # delivered, removal not yet committed
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -144,7 +147,8 @@ class Courier:
             attempt += 1
             if stop.is_set():
                 return False
-            self._current = (self._current + 1) % len(self._clients)
+            if not self._stay_after_timeout:
+                self._current = (self._current + 1) % len(self._clients)
             if attempt >= len(self._clients):
                 cycle = attempt // len(self._clients) - 1
                 pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(cycle, 10))
@@ -160,8 +164,10 @@ class Courier:
 
     async def _note_delivered(self, item: Item) -> None:
         self._done.add(item.id)
-        recovered, self.trip.failures, self.trip.trouble = self.trip.failures > 0, 0, ""
-        if recovered:
+        failed, self.trip.failures, self.trip.trouble = self.trip.failures > 0, 0, ""
+        connects = sum(client.connects for client in self._clients)
+        again, self._connects = 0 < self._connects < connects, connects
+        if failed or again:
             self._log.info("channel_recovered", destination=self.destination)
             if self._on_recovered:
                 await self._on_recovered()
@@ -174,7 +180,8 @@ class Courier:
             message=self.trip.in_flight,
         )  # fmt: skip
 
-    async def _park(self, item: Item, ack: Ack) -> bool:
+    async def park(self, item: Item, ack: Ack) -> bool:
+        """Put a refused message aside with its reason; False when the disk refuses."""
         reason = f"{ack.code} {ack.error} {ack.text}".strip()
         try:
             await self._queue.park(item.id, reason)

@@ -193,6 +193,21 @@ def split_message(payload: bytes, *, header_only: bool = False) -> Segments:
     return Segments(lines)
 
 
+def body_of(payload: bytes) -> bytes:
+    """Everything after the MSH segment: what stays equal when a message is only sent again."""
+    return payload.partition(b"\r")[2]
+
+
+def with_control_id(payload: bytes, control_id: str) -> bytes:
+    """The same message under another MSH-10. Raises: Hl7Error."""
+    msh = split_message(payload, header_only=True).msh
+    if len(msh.fields) <= 10:
+        raise Hl7Error("101", "MSH-10 (message control id) is missing")
+    fields = [*msh.fields[:1], *msh.fields[2:]]  # MSH-1 is the separator itself
+    fields[9] = escape(control_id)
+    return msh.separators.field.join(fields).encode() + b"\r" + body_of(payload)
+
+
 def _separators(text: str) -> Separators:
     head = text[3:8]
     if len(head) < 5 or len(set(head)) < 5 or any(c.isalnum() or c.isspace() for c in head):

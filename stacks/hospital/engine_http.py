@@ -1,0 +1,89 @@
+"""What a person sees of the engine: queues, parked messages as tasks, export.
+
+It refuses to change a message; a person may retry or discard a parked one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from stacks.hospital.pages import export
+from stacks.hospital.records import Record
+from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from stacks.hospital.engine import Engine
+
+_EXPORT = """
+SELECT m.id, m.control_id, m.patient, m.digest,
+  (SELECT count(*) FROM message AS same WHERE same.digest = m.digest),
+  (SELECT count(*) FROM queue WHERE queue.control_id = m.control_id AND parked_at IS NULL),
+  (SELECT count(*) FROM queue WHERE queue.control_id = m.control_id AND parked_at IS NOT NULL)
+FROM message AS m WHERE m.id > ? ORDER BY m.id LIMIT ?
+"""
+
+
+def routes(works: Engine) -> list[BaseRoute]:
+    """The HTTP routes over one engine."""
+
+    async def queues(_: Request) -> Response:
+        tasks = works.queue.tasks()
+        destinations = {}
+        for name, courier in works.couriers.items():
+            depth, trip = works.queue.depth(name), courier.trip
+            destinations[name] = {
+                "depth": depth.waiting,
+                "oldest_s": round(depth.oldest_s, 3),
+                "in_flight": trip.in_flight or None,
+                "delivered": trip.delivered,
+                "failures": trip.failures,
+                "trouble": trip.trouble or None,
+                "parked": sum(task.destination == name for task in tasks),
+            }
+        refusals = [asdict(refusal) for refusal in works.intake.refusals]
+        return answer(
+            {"destinations": destinations, "accepted": works.intake.accepted,
+             "refused": works.intake.refused, "refusals": refusals},
+            media_type=JSON,
+        )  # fmt: skip
+
+    async def tasks(_: Request) -> Response:
+        return answer({"tasks": [asdict(t) for t in works.queue.tasks()]}, media_type=JSON)
+
+    async def decide(request: Request) -> Response:
+        text, decision = request.path_params["id"], request.path_params["decision"]
+        if decision not in ("retry", "discard"):
+            raise Refusal(404, "not-found", "a task can be retried or discarded")
+        if not text.isdecimal() or len(text) > 16:
+            raise Refusal(404, "not-found", f"no task {text[:20]!r}; see GET /tasks")
+        act = works.queue.retry if decision == "retry" else works.queue.discard
+        if not await act(int(text)):
+            raise Refusal(404, "not-found", f"no task {text}; see GET /tasks")
+        works.log.info("task_decided", task=int(text), decision=decision)
+        return answer({"id": int(text), "decision": decision}, media_type=JSON)
+
+    async def everything(_: Request) -> Response:
+        return export(lambda after, limit: _records(works, after, limit))
+
+    return [
+        Route("/queues", queues),
+        Route("/tasks", tasks),
+        Route("/tasks/{id}/{decision}", decide, methods=["POST"]),
+        Route("/export", everything),
+    ]
+
+
+def _records(works: Engine, after: int, limit: int) -> tuple[list[Record], int]:
+    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, int, int, int]]:
+        return connection.execute(_EXPORT, (after, limit)).fetchall()
+
+    rows = works.store.read(work)
+    records = []
+    for _, control_id, patient, digest, copies, waiting, parked in rows:
+        status = "waiting" if waiting else "parked" if parked else "delivered"
+        records.append(Record("message", control_id, patient, status, 1, digest, copies))
+    return records, rows[-1][0] if rows else after

@@ -1,0 +1,113 @@
+"""What people see of the laboratory: result feed, phone list of criticals, held results, export.
+
+It refuses to change a result: people acknowledge criticals and retry parked messages, no more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stacks.hospital import criticals
+from stacks.hospital.pages import LIMIT_MAX, export, number
+from stacks.hospital.records import Record, ReportValue, order_digest, report_digest
+from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from stacks.hospital.lis import Lis
+
+_FEED = """
+SELECT feed.seq, feed.specimen, r.placer, r.patient, feed.status, feed.version, r.critical, r.stat,
+  feed.at, r.vals
+FROM feed JOIN result AS r ON r.specimen = feed.specimen
+WHERE feed.seq > ? ORDER BY feed.seq LIMIT ?
+"""
+_HELD = """
+SELECT specimen, placer, patient, critical, received_at, held FROM result
+WHERE held IS NOT NULL ORDER BY id LIMIT ?
+"""
+
+
+def routes(laboratory: Lis) -> list[BaseRoute]:
+    """The HTTP routes over one laboratory."""
+    store = laboratory.store
+
+    async def feed(request: Request) -> Response:
+        after, limit = number(request, "after", 0), number(request, "limit", 200, LIMIT_MAX)
+        rows = store.read(lambda connection: connection.execute(_FEED, (after, limit)).fetchall())
+        items = [
+            {"seq": seq, "specimen": specimen, "placer": placer, "patient": patient,
+             "status": status, "version": version, "critical": bool(critical),
+             "stat": bool(stat), "at": at, "values": msgspec.Raw(values.encode())}
+            for seq, specimen, placer, patient, status, version, critical, stat, at, values in rows
+        ]  # fmt: skip
+        return answer({"items": items, "last": rows[-1][0] if rows else after}, media_type=JSON)
+
+    async def tasks(_: Request) -> Response:
+        rows = store.read(lambda connection: connection.execute(_HELD, (LIMIT_MAX,)).fetchall())
+        held = [
+            {"specimen": specimen, "placer": placer, "patient": patient,
+             "critical": bool(critical), "received_at": received_at, "reason": reason}
+            for specimen, placer, patient, critical, received_at, reason in rows
+        ]  # fmt: skip
+        parked = [asdict(task) for task in laboratory.queue.tasks()]
+        return answer({"held": held, "tasks": parked}, media_type=JSON)
+
+    async def retry(request: Request) -> Response:
+        text = request.path_params["id"]
+        if not (text.isdecimal() and len(text) <= 16 and await laboratory.queue.retry(int(text))):
+            raise Refusal(404, "not-found", f"no task {text[:20]!r}; see GET /tasks")
+        return answer({"id": int(text), "decision": "retry"}, media_type=JSON)
+
+    async def everything(_: Request) -> Response:
+        return export(
+            lambda after, limit: _orders(laboratory, after, limit),
+            lambda after, limit: _reports(laboratory, after, limit),
+        )
+
+    return [
+        Route("/feed/results", feed),
+        Route("/tasks", tasks),
+        Route("/tasks/{id}/retry", retry, methods=["POST"]),
+        Route("/export", everything),
+        *criticals.routes(store, hidden=laboratory.hides),
+    ]
+
+
+def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, int]]:
+        return connection.execute(
+            "SELECT id, placer, patient, tests, stat FROM lab_order"
+            " WHERE id > ? ORDER BY id LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    rows = laboratory.store.read(work)
+    records = []
+    for _, placer, patient, tests, stat in rows:
+        codes = msgspec.json.decode(tests, type=list[str])
+        digest = order_digest(placer, patient, codes, bool(stat))
+        records.append(Record("order", placer, patient, "active", 1, digest))
+    return records, rows[-1][0] if rows else after
+
+
+def _reports(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, str, str, int]]:
+        return connection.execute(
+            "SELECT id, specimen, placer, patient, vals, status, version FROM result"
+            " WHERE id > ? ORDER BY id LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    rows = laboratory.store.read(work)
+    records = []
+    for _, specimen, placer, patient, text, status, version in rows:
+        values = msgspec.json.decode(text, type=list[ReportValue])
+        digest = report_digest(specimen, placer, status, values)
+        records.append(Record("report", specimen, patient, status, version, digest))
+    return records, rows[-1][0] if rows else after
