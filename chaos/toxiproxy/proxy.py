@@ -1,0 +1,314 @@
+"""A proxy: one listening address, one upstream, its toxics and its open links.
+
+It refuses half changes: a new address is bound before the old one is given up, so a change that
+fails leaves the proxy as it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from chaos.toxiproxy.address import (
+    BadAddress,
+    ListenRule,
+    SocketAddress,
+    bound,
+    is_wildcard,
+    join,
+    name_of,
+    split,
+)
+from chaos.toxiproxy.errors import ApiError
+from chaos.toxiproxy.link import Link
+from chaos.toxiproxy.loop import INCOMING, Loop, Timer
+from chaos.toxiproxy.resolver import Resolver, UnknownHost
+from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM, NamedToxic
+
+MAX_ACCEPTS = 64  # per turn of the loop
+RETRY_MS = 250  # between attempts to enable a proxy again whose address is taken
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every proxy of one server shares."""
+
+    loop: Loop
+    resolver: Resolver
+    listen_rule: ListenRule
+    random: Random
+
+
+@dataclass
+class Traffic:
+    """Bytes of the streams that have ended, by direction."""
+
+    received: dict[str, int] = field(default_factory=lambda: {UPSTREAM: 0, DOWNSTREAM: 0})
+    sent: dict[str, int] = field(default_factory=lambda: {UPSTREAM: 0, DOWNSTREAM: 0})
+
+
+class Proxy:
+    """Relays connections from `listen` to `upstream` while it is enabled."""
+
+    def __init__(self, site: Site, name: str, listen: str, upstream: str) -> None:
+        self.site = site
+        self.loop = site.loop
+        self.resolver = site.resolver
+        self.random = site.random
+        self.name = name
+        self.listen = listen
+        self.upstream = upstream
+        self.toxics: list[NamedToxic] = []
+        self.links: set[Link] = set()
+        self.traffic = Traffic()
+        self._listener: socket.socket | None = None
+        self._reserved: socket.socket | None = None  # bound, not listening: until the expiry
+        self._expiry: Timer | None = None
+        self._spare_fd = -1
+
+    @property
+    def enabled(self) -> bool:
+        return self._listener is not None
+
+    def shown(self) -> dict[str, Any]:
+        """As the API shows it."""
+        order = {UPSTREAM: 0, DOWNSTREAM: 1}
+        toxics = sorted(self.toxics, key=lambda toxic: order[toxic.direction])
+        return {
+            "name": self.name,
+            "listen": self.listen,
+            "upstream": self.upstream,
+            "enabled": self.enabled,
+            "toxics": [toxic.shown() for toxic in toxics],
+        }
+
+    # ------------------------------------------------------------------ on and off
+
+    def differs(self, listen: str, upstream: str) -> bool:
+        """True if these are other addresses than the present ones; raises ApiError 500."""
+        return (self._resolved(listen, ""), upstream) != (self.listen, self.upstream)
+
+    def _resolved(self, listen: str, prefix: str) -> str:
+        try:
+            return join(*self.site.listen_rule.resolve(listen))
+        except (BadAddress, UnknownHost) as error:
+            raise ApiError(500, f"{prefix}{error}") from None
+
+    def start(self) -> None:
+        """Listen; raises ApiError 500 when that is not possible. No-op when enabled."""
+        if self._listener is None:
+            self._adopt(self._bind(self.listen))
+
+    def update(self, listen: str, upstream: str, *, enabled: bool) -> None:
+        """Take over new values, all or none; open links close when an address changes."""
+        if not self.differs(listen, upstream):
+            if enabled:
+                self.start()
+            elif self.enabled:
+                self.stop()
+            return
+        if enabled:
+            moved = not self.enabled or self._resolved(listen, "") != self.listen
+            listener = self._bind(listen) if moved else None
+            self._close_links()
+            if listener is not None:
+                self._drop_listener()
+                self._adopt(listener)
+        else:
+            self.stop()
+            self.listen = listen
+        self.upstream = upstream
+
+    def _bind(self, listen: str) -> socket.socket:
+        """A listening socket; steps aside itself if it holds the very port in another form."""
+        try:
+            address = self.site.listen_rule.resolve(listen)
+            return self._take_reserved(address) or bound(address)
+        except (BadAddress, UnknownHost) as error:
+            if ": bind: " not in str(error):
+                raise ApiError(500, f"listen tcp: {error}") from None
+            if not self._holds_port_of(listen):
+                raise ApiError(500, f"listen tcp {error}") from None
+        own = self.site.listen_rule.resolve(self.listen)
+        self._drop_listener()
+        try:
+            return bound(address)
+        except BadAddress as error:
+            self._adopt(bound(own))
+            raise ApiError(500, f"listen tcp {error}") from None
+
+    def _holds_port_of(self, listen: str) -> bool:
+        if self._listener is None:
+            return False
+        try:
+            return split(listen)[1] == self._listener.getsockname()[1]
+        except BadAddress:
+            return False
+
+    def makes_room_for(self, listen: str) -> bool:
+        """Stop if this proxy itself holds the port that another address wants."""
+        if not self._holds_port_of(listen):
+            return False
+        self.stop()
+        return True
+
+    def _take_reserved(self, address: SocketAddress) -> socket.socket | None:
+        reserved, self._reserved = self._reserved, None
+        if reserved is None:
+            return None
+        if reserved.getsockname()[:2] == address:
+            try:
+                reserved.listen()
+                return reserved
+            except OSError:
+                pass  # bind it anew and say why not
+        reserved.close()
+        return None
+
+    def _adopt(self, listener: socket.socket) -> None:
+        self._drop_reservation()
+        self.cancel_expiry()
+        self._listener = listener
+        self.listen = name_of(listener)
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.loop.watch(listener.fileno(), self, INCOMING)
+
+    def stop(self) -> None:
+        """Stop listening and close every link; the toxics stay."""
+        self._drop_listener()
+        self._drop_reservation()
+        self._close_links()
+
+    def remove(self) -> None:
+        """Stop for good."""
+        self.cancel_expiry()
+        self.stop()
+        for toxic in self.toxics:
+            if toxic.expiry is not None:
+                toxic.expiry.cancel()
+
+    def _drop_listener(self) -> None:
+        if self._listener is not None:
+            self.loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            os.close(self._spare_fd)
+
+    def _drop_reservation(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    def _close_links(self) -> None:
+        for link in tuple(self.links):
+            link.close()
+
+    # ------------------------------------------------------------------ expiry of a disable
+
+    def expire_after(self, delay_ms: int) -> None:
+        """Enable again after `delay_ms` with nobody asking; keeps the port for itself."""
+        self.cancel_expiry()
+        self._expiry = self.loop.after_ms(delay_ms, self._expired)
+        if self._reserved is None and not is_wildcard(self.listen.rpartition(":")[0].strip("[]")):
+            try:
+                address = self.site.listen_rule.resolve(self.listen)
+                self._reserved = bound(address, listening=False) if address[1] else None
+            except Exception:
+                self._reserved = None  # not resolvable or taken: bound when it expires
+
+    def cancel_expiry(self) -> None:
+        """Stay as it is."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _expired(self) -> None:
+        try:
+            self.start()
+        except Exception:  # the port is taken, or the name is not known now: keep trying
+            self._expiry = self.loop.after_ms(RETRY_MS, self._expired)
+
+    # ------------------------------------------------------------------ connections
+
+    def ready(self, events: int) -> None:
+        """Accept what waits."""
+        del events
+        for _ in range(MAX_ACCEPTS):
+            if self._listener is None:
+                return
+            try:
+                client, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._turn_away()
+                return
+            client.setblocking(False)
+            link = Link(self, client)
+            self.links.add(link)
+            link.connect()
+
+    def _turn_away(self) -> None:
+        """No descriptor left: accept with the spare one and close, so that the queue moves on."""
+        if self._listener is None:
+            return
+        os.close(self._spare_fd)
+        try:
+            self._listener.accept()[0].close()
+        except OSError:
+            pass  # another took it, or the client has gone
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def abort(self) -> None:
+        """A connection failed in a way nobody expected; the listener goes on."""
+
+    def upstream_addresses(self) -> list[SocketAddress]:
+        """Where to dial; raises Pending, or UnknownHost for an address that cannot be dialled."""
+        try:
+            host, port = split(self.upstream)
+        except BadAddress as error:
+            raise UnknownHost(error.text) from None
+        if not port:
+            raise UnknownHost(f"{self.upstream}: no port")
+        return [(ip, port) for ip in self.resolver.addresses(host or "127.0.0.1")]
+
+    def count(self, direction: str, received: int, sent: int) -> None:
+        """Add the bytes of a stream that ended."""
+        self.traffic.received[direction] += received
+        self.traffic.sent[direction] += sent
+
+    # ------------------------------------------------------------------ toxics
+
+    def find(self, name: str) -> NamedToxic | None:
+        """The toxic of this name, in either stream."""
+        return next((toxic for toxic in self.toxics if toxic.name == name), None)
+
+    def add(self, toxic: NamedToxic) -> None:
+        """Put a toxic at the end of its stream's chain, on open links too."""
+        self.toxics.append(toxic)
+        self._each_stream(toxic, lambda stream: (stream.add(toxic), stream.work()))
+
+    def changed(self, toxic: NamedToxic) -> None:
+        """The toxic has new attributes or toxicity: open links take them over."""
+        self._each_stream(toxic, lambda stream: stream.change(toxic))
+
+    def drop(self, toxic: NamedToxic) -> None:
+        """Remove a toxic, on open links too."""
+        if toxic not in self.toxics:
+            return  # it expired and was deleted in one turn of the loop
+        self.toxics.remove(toxic)
+        if toxic.expiry is not None:
+            toxic.expiry.cancel()
+        self._each_stream(toxic, lambda stream: stream.remove(toxic))
+
+    def _each_stream(self, toxic: NamedToxic, change: Callable[[Any], object]) -> None:
+        for link in tuple(self.links):
+            if link.connected:
+                change(link.stream(toxic.direction))

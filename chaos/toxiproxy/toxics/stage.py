@@ -1,0 +1,133 @@
+"""What a toxic does to one direction of one connection: the vocabulary that all toxics share.
+
+    socket ─▶ Inbox ─▶ stage ─▶ Inbox ─▶ stage ─▶ Inbox ─▶ socket
+              (holds)           (holds)           (waits for the socket)
+
+A stage moves pieces from its own inbox to the next one and says when it wants to be called again.
+It never blocks, never reads the clock and never touches a socket.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, NamedTuple, Protocol
+
+MILLISECOND_NS = 1_000_000
+MAX_MS = 2**31 - 1  # about 24 days: longer is a mistake
+MAX_COUNT = 2**63 - 1
+ONE_CHUNK = 64 * 1024  # what most toxics hold before the sender has to wait
+MAX_PIECES = 4096
+
+
+class Ending(enum.Enum):
+    """How a stream ends."""
+
+    EOF = "eof"  # the sender ended this direction; the other one may go on
+    CUT = "cut"  # the whole connection closes, after what was let through has gone
+    RESET = "reset"  # the whole connection is reset at once
+
+
+class Piece(NamedTuple):
+    """Bytes, and the monotonic time at which they are due from the stage before (ns)."""
+
+    data: bytes | memoryview
+    at_ns: int
+
+
+class Inbox:
+    """Pieces in order, then perhaps an ending. `full` asks the sender to wait."""
+
+    __slots__ = ("ending", "pieces", "puts", "room", "size")
+
+    def __init__(self, room: int) -> None:
+        self.pieces: deque[Piece] = deque()
+        self.size = 0
+        self.room = room
+        self.ending: Ending | None = None
+        self.puts = 0
+
+    @property
+    def full(self) -> bool:
+        return self.size >= self.room or len(self.pieces) >= MAX_PIECES
+
+    def put(self, piece: Piece) -> None:
+        """Add a piece; after an ending it falls on the floor."""
+        if self.ending is None:
+            self.pieces.append(piece)
+            self.size += len(piece.data)
+            self.puts += 1
+
+    def take(self) -> Piece:
+        """Remove and return the oldest piece."""
+        piece = self.pieces.popleft()
+        self.size -= len(piece.data)
+        return piece
+
+    def put_back(self, piece: Piece) -> None:
+        """Make this the oldest piece again."""
+        self.pieces.appendleft(piece)
+        self.size += len(piece.data)
+
+    def clear(self) -> None:
+        """Drop every piece."""
+        self.pieces.clear()
+        self.size = 0
+
+    def end(self, ending: Ending) -> None:
+        """Nothing follows. A stronger ending replaces a mere EOF."""
+        if self.ending is None or self.ending is Ending.EOF:
+            self.puts += self.ending is not ending
+            self.ending = ending
+
+
+def pass_ending(inbox: Inbox, outlet: Inbox) -> None:
+    """Hand the ending on once every piece before it has gone."""
+    if inbox.ending is not None and not inbox.pieces:
+        outlet.end(inbox.ending)
+
+
+def pour(inbox: Inbox, outlet: Inbox) -> None:
+    """Hand everything on, room or not: its stage is leaving."""
+    while inbox.pieces:
+        outlet.put(inbox.take())
+    pass_ending(inbox, outlet)
+
+
+@dataclass
+class Memory:
+    """What a toxic remembers about one stream through changes of its attributes."""
+
+    from_start: bool  # the toxic was there when the connection was made
+    passed_bytes: int = 0
+    due_ns: int | None = None  # of something that a change does not call off
+
+
+class Stage(Protocol):
+    """A toxic at work on one stream."""
+
+    room: int
+
+    def step(self, now_ns: int, inbox: Inbox, outlet: Inbox) -> int | None:
+        """Move what may move now; return when to be called again (monotonic ns), if ever."""
+
+    def interrupt(self, inbox: Inbox, outlet: Inbox) -> None:
+        """The toxic changed or got a successor: let go of what is being held back right now."""
+
+    def leave(self, inbox: Inbox, outlet: Inbox) -> None:
+        """The toxic is gone: hand everything on."""
+
+
+class Toxic(Protocol):
+    """The attributes of a toxic: a frozen value that knows its limits and makes its stages."""
+
+    KIND: ClassVar[str]
+    LIMITS: ClassVar[dict[str, int]]
+
+    def check(self) -> None:
+        """Raise ValueError for attributes that do not go together."""
+
+    def stage(self, memory: Memory, random: Random) -> Stage:
+        """A new stage for one stream."""
