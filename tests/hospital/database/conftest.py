@@ -1,179 +1,13 @@
-"""Raises the real database pair with its witness as plain local processes, without proxies."""
+"""Fixtures that raise the real database pair and take it down again."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
-import psycopg
 import pytest
 
-from stacks.hospital import postgres
-
-ROOT = Path(__file__).parents[3]
-A, B, WITNESS = "ehr-db-a", "ehr-db-b", "ehr-db-witness"
-PORTS = {
-    A: ("postgres", "rest", "raft"),
-    B: ("postgres", "rest", "raft"),
-    WITNESS: ("raft", "http"),
-}
-MODULES = {A: "database", B: "database", WITNESS: "witness"}
-POLL_S = 0.05
-Found = TypeVar("Found")
-
-
-class Pair:
-    """Two database nodes and their witness; `kill` and friends reach a whole process tree."""
-
-    def __init__(self, folder: Path, template: Path, bug: str = "") -> None:
-        self.folder, self.template, self.bug = folder, template, bug
-        self.addresses = _free_addresses([(s, p) for s, ports in PORTS.items() for p in ports])
-        self.started: dict[str, subprocess.Popen[bytes]] = {}
-
-    def environment(self, service: str) -> Mapping[str, str]:
-        own = {
-            "SERVICE_NAME": service,
-            "SERVICE_ROOM": service[-1].upper(),
-            "DATA_DIR": str(self.folder / service),
-            "STACK_TEMPLATE": str(self.template),
-            "HOSPITAL_BUG": self.bug,
-            "PYTHONPATH": str(ROOT),
-        }
-        for (other, port), (host, number) in self.addresses.items():
-            if other == service:
-                own[_variable("BIND", port)] = f"{host}:{number}"
-                if service != WITNESS:
-                    peer = B if service == A else A
-                    own[_variable("FRONT", peer, port)] = f"{host}:{number}"
-            elif port == "raft" or (service != WITNESS and other != WITNESS):
-                own[_variable("LINK", other, port)] = f"{host}:{number}"
-                own[_variable("TARGET", other, port)] = f"{host}:{number}"
-        return {**os.environ, **own}
-
-    def start(self, *services: str) -> None:
-        for service in services or tuple(PORTS):
-            data = self.folder / service
-            data.mkdir(parents=True, exist_ok=True)
-            with (self.folder / f"{service}.log").open("ab") as log:
-                self.started[service] = subprocess.Popen(
-                    [sys.executable, "-m", f"stacks.hospital.{MODULES[service]}"],
-                    cwd=data, env=dict(self.environment(service)), stderr=log, stdout=log,
-                    stdin=subprocess.DEVNULL, start_new_session=True,
-                )
-
-    def processes(self, service: str) -> list[int]:
-        """Every process whose working directory lies inside the service's data folder."""
-        data, found = str(self.folder / service), []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    inside = os.readlink(entry / "cwd")
-                    zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                except OSError:
-                    continue
-                if not zombie and (inside == data or inside.startswith(data + "/")):
-                    found.append(int(entry.name))
-        return found
-
-    def signal(self, service: str, number: signal.Signals) -> None:
-        for pid in self.processes(service):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
-
-    def kill(self, service: str) -> None:
-        deadline = time.monotonic() + 5
-        while self.processes(service) and time.monotonic() < deadline:
-            self.signal(service, signal.SIGKILL)
-        assert not self.processes(service)
-        if service in self.started:
-            self.started[service].wait(5)
-
-    def rest(self, service: str, path: str) -> tuple[int, Any]:
-        port = "http" if service == WITNESS else "rest"
-        host, number = self.addresses[service, port]
-        try:
-            with urllib.request.urlopen(f"http://{host}:{number}{path}", timeout=2) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as error:
-            return error.code, None
-        except (OSError, ValueError):
-            return 0, None
-
-    def is_primary(self, service: str) -> bool:
-        return self.rest(service, "/primary")[0] == 200
-
-    def synchronous(self, primary: str = A, standby: str = B) -> bool:
-        return self.is_primary(primary) and self.rest(standby, "/synchronous")[0] == 200
-
-    def connect(self, *services: str, options: str = "") -> psycopg.Connection[Any]:
-        places = [self.addresses[s, "postgres"] for s in services or (A, B)]
-        mode = "any" if services else "read-write"
-        text = postgres.dsn(*places, target_session_attrs=mode)
-        return psycopg.connect(text, autocommit=True, options=options or None)
-
-    def query(self, service: str, statement: str) -> Any:
-        """The first value of the first row, or None when the node does not answer."""
-        try:
-            with self.connect(service) as connection:
-                row = connection.execute(statement.encode()).fetchone()
-        except psycopg.Error:
-            return None
-        return row[0] if row else None
-
-    def write(self, key: str, *services: str) -> bool:
-        """One row committed and acknowledged without doubt (a warning counts as doubt)."""
-        warned: list[Any] = []
-        try:
-            with self.connect(*services, options="-c statement_timeout=2500") as connection:
-                connection.add_notice_handler(warned.append)
-                connection.execute("INSERT INTO ledger VALUES (%s)", (key,))
-        except psycopg.Error:
-            return False
-        return not warned
-
-    def keys(self, service: str) -> set[str]:
-        with self.connect(service) as connection:
-            return {row[0] for row in connection.execute("SELECT key FROM ledger")}
-
-    def down(self) -> None:
-        for service in PORTS:
-            self.signal(service, signal.SIGCONT)
-            self.kill(service)
-
-
-def until(what: str, within_s: float, ask: Callable[[], Found | None]) -> Found:
-    """Poll `ask` until it answers something true, and fail with `what` after `within_s`."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        time.sleep(POLL_S)
-
-
-def _variable(prefix: str, *names: str) -> str:
-    return "_".join((prefix, *names)).upper().replace("-", "_")
-
-
-def _free_addresses(wanted: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int]]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return {key: ("127.0.0.1", port) for key, port in zip(wanted, ports, strict=True)}
+from .pair import A, B, Pair, until
 
 
 @pytest.fixture(scope="session")
@@ -183,13 +17,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def raised(
-    tmp_path: Path, template: Path, request: pytest.FixtureRequest
+    tmp_path: Path, template: Path
 ) -> Iterator[Callable[..., Pair]]:
     """A function that raises a pair (with a planted defect, if named) and waits until it is up."""
     pairs: list[Pair] = []
 
-    def raise_pair(bug: str = "", synchronous: bool = True) -> Pair:
-        pair = Pair(tmp_path / "p", template, bug)
+    def raise_pair(bug: str = "", synchronous: bool = True, proxied: bool = False) -> Pair:
+        pair = Pair(tmp_path / "p", template, bug, proxied)
         pairs.append(pair)
         pair.start()
         if synchronous:
@@ -204,8 +38,3 @@ def raised(
     yield raise_pair
     for pair in pairs:
         pair.down()
-
-
-@pytest.fixture
-def wait() -> Callable[..., Any]:
-    return until
