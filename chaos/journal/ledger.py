@@ -1,0 +1,186 @@
+"""Puts the journal's events together: invocations with their endings, records with their stores.
+
+It drops no contradiction: two endings, an ending without a beginning or a clock that runs
+backwards are defects of the journal.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import inf
+
+from chaos.journal import events as ev
+from chaos.journal.lines import Condition
+from chaos.journal.ops import Op, Outcome
+from chaos.journal.stores import Store, Stored
+
+BACKWARDS_S = 30.0
+"""Lines of one file may be out of order by a thread's hesitation, never by more than this."""
+FILE_SHIFT = 32
+"""A place is `file number << FILE_SHIFT | line number`."""
+
+Ending = ev.OpOk | ev.OpRefused | ev.OpUnknown
+
+
+class Ledger:
+    """Takes the events of all files, one file after the other; `close` when all were taken."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+        self.ops: dict[str, list[Op]] = defaultdict(list)
+        self.rare: list[tuple[float, int, ev.Event]] = []
+        self.samples: dict[str, list[tuple[float, int, ev.Sample]]] = defaultdict(list)
+        self.sheds: list[tuple[float, int, ev.Shed]] = []
+        self.stores: dict[str, Store] = {}
+        self.start = inf
+        self.end = -inf
+        self.seconds: set[int] = set()
+        self._texts: dict[str, str] = {}
+        self._ids: set[str] = set()
+        self._open: dict[str, tuple[ev.OpInvoked, int]] = {}
+        self._early: dict[str, tuple[Ending, int]] = {}
+        self._unsealed: dict[str, list[Stored]] = defaultdict(list)
+        self._name = ""
+        self._latest = -inf
+
+    def begin_file(self, name: str) -> None:
+        """The next events come from this file."""
+        self._name = name
+        self._latest = -inf
+
+    def end_file(self) -> None:
+        """Records that no `store.read` closed are a read that did not come to its end."""
+        for store, records in self._unsealed.items():
+            self._seal(Store(store, False, records, records[-1].at, "its read did not end"))
+        self._unsealed.clear()
+
+    def take(self, place: int, batch: list[ev.AnyEvent]) -> None:
+        """Consecutive events; `place` is that of the first."""
+        share, latest, start, seconds = self._texts, self._latest, self.start, self.seconds
+        for event in batch:
+            t = event.t
+            if t > latest:
+                latest = t
+            elif t < latest - BACKWARDS_S:
+                self.condition.defect(
+                    f"{self._at(place)}: the clock ran back by {latest - t:.0f} s"
+                )
+            if t < start:
+                start = t
+            seconds.add(int(t))
+            kind = type(event)
+            if kind is ev.OpInvoked:
+                self._invoked(event, place)  # type: ignore[arg-type]
+            elif kind is ev.OpOk or kind is ev.OpRefused or kind is ev.OpUnknown:
+                self._ended(event, place)  # type: ignore[arg-type]
+            elif isinstance(event, ev.Record):
+                row = Stored(
+                    share.setdefault(event.store, event.store),
+                    share.setdefault(event.kind, event.kind),
+                    share.setdefault(event.key, event.key),
+                    share.setdefault(event.subject, event.subject),
+                    share.setdefault(event.status, event.status),
+                    event.version,
+                    share.setdefault(event.digest, event.digest),
+                    event.count, event.at, place,
+                )  # fmt: skip
+                self._unsealed[row.store].append(row)
+            elif isinstance(event, ev.Sample):
+                self.samples[event.what].append((t, place, event))
+            elif isinstance(event, ev.Shed):
+                self.sheds.append((t, place, event))
+            else:
+                if isinstance(event, ev.StoreRead):
+                    self._store_read(event, place)
+                self.rare.append((t, place, event))
+            place += 1
+        self._latest, self.start = latest, start
+        self.end = max(self.end, latest)
+
+    def close(self) -> None:
+        """All files were taken: what was begun and never ended is unknown."""
+        for event, place in self._open.values():
+            self._add(event, place, None, 0)
+        for ending, place in self._early.values():
+            self.condition.defect(f"{self._cite(place)}: ends {ending.op}, which never began")
+        self._open.clear()
+        self._early.clear()
+        self._ids.clear()
+        self._texts.clear()
+
+    # ------------------------------------------------------------ operations
+
+    def _invoked(self, event: ev.OpInvoked, place: int) -> None:
+        name = event.op
+        if name in self._ids:
+            self.condition.defect(f"{self._at(place)}: operation {name} begins a second time")
+            return
+        self._ids.add(name)
+        early = self._early.pop(name, None)
+        if early is None:
+            self._open[name] = (event, place)
+        else:
+            self._add(event, place, *early)
+
+    def _ended(self, event: Ending, place: int) -> None:
+        begun = self._open.pop(event.op, None)
+        if begun is not None:
+            self._add(begun[0], begun[1], event, place)
+        elif event.op in self._ids or event.op in self._early:
+            self.condition.defect(f"{self._at(place)}: operation {event.op} ends a second time")
+        else:
+            self._early[event.op] = (event, place)
+
+    def _add(self, begun: ev.OpInvoked, place: int, ending: Ending | None, ended_at: int) -> None:
+        share = self._texts.setdefault
+        outcome, strength, subject, value, reason = Outcome.UNKNOWN, "", "", "", "no ending"
+        ended, via, attempts = inf, "", 1
+        if ending is not None:
+            ended, via, attempts = ending.t, ending.via, ending.attempts
+            if isinstance(ending, ev.OpOk):
+                outcome, strength, reason = Outcome.OK, ending.strength, ""
+                subject, value = ending.subject, ending.value
+            else:
+                reason = ending.reason
+                if isinstance(ending, ev.OpRefused):
+                    outcome = Outcome.REFUSED
+            if ended < begun.t:
+                self.condition.defect(f"{self._at(ended_at)}: {begun.op} ends before it begins")
+        kind = share(begun.kind, begun.kind)
+        self.ops[kind].append(
+            Op(
+                begun.op, kind, share(begun.klass, begun.klass), share(begun.key, begun.key),
+                share(begun.subject, begun.subject), share(begun.ward, begun.ward),
+                share(begun.target, begun.target), share(begun.value, begun.value),
+                begun.intended, begun.t, ended, outcome, share(strength, strength),
+                share(via, via), share(subject, subject), share(value, value),
+                share(reason, reason), attempts, place, ended_at,
+            )
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ stores
+
+    def _store_read(self, event: ev.StoreRead, place: int) -> None:
+        records = self._unsealed.pop(event.store, [])
+        complete, reason = event.complete, event.reason
+        if complete and event.records and event.records != len(records):
+            complete = False
+            reason = f"it held {event.records} records but {len(records)} lie in the journal"
+        self._seal(Store(event.store, complete, records, event.t, reason, place))
+
+    def _seal(self, store: Store) -> None:
+        """The last complete read of a store counts; an incomplete one only for want of that."""
+        known = self.stores.get(store.name)
+        better = known is None or (store.complete, store.read_at) >= (
+            known.complete, known.read_at,
+        )  # fmt: skip
+        if better:
+            self.stores[store.name] = store
+
+    # ------------------------------------------------------------ places
+
+    def _at(self, place: int) -> str:
+        return f"{self._name}:{place & ((1 << FILE_SHIFT) - 1)}"
+
+    def _cite(self, place: int) -> str:
+        return f"file {place >> FILE_SHIFT}, line {place & ((1 << FILE_SHIFT) - 1)}"
