@@ -6,12 +6,12 @@ It refuses a tube without barcode, order, patient or tests.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stacks.hospital import criticals
-from stacks.hospital.pages import LIMIT_MAX, export, number
+from stacks.hospital.pages import LIMIT_MAX, export, instant, number
 from stacks.hospital.records import Record, ReportValue, report_digest
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 
@@ -29,7 +29,7 @@ FROM finished AS f JOIN specimen AS s ON s.specimen = f.specimen
 WHERE f.seq > ? ORDER BY f.seq LIMIT ?
 """
 _EXPORT = """
-SELECT s.rowid, s.specimen, s.placer, s.patient, f.vals,
+SELECT s.rowid, s.specimen, s.placer, s.patient, f.vals, coalesce(f.finished_at, s.loaded_at),
   EXISTS (SELECT 1 FROM queue WHERE queue.control_id = f.control_id)
 FROM specimen AS s LEFT JOIN finished AS f ON f.specimen = s.specimen
 WHERE s.rowid > ? ORDER BY s.rowid LIMIT ?
@@ -65,10 +65,10 @@ def routes(line: Line) -> list[BaseRoute]:
         )
         items = [
             {"seq": seq, "specimen": specimen, "placer": placer, "patient": patient,
-             "finished_at": finished_at, "critical": bool(critical), "held": bool(held)}
+             "finished_at": instant(finished_at), "critical": bool(critical), "held": bool(held)}
             for seq, specimen, placer, patient, finished_at, critical, held in rows
         ]  # fmt: skip
-        return answer({"items": items, "last": rows[-1][0] if rows else after}, media_type=JSON)
+        return answer(items, media_type=JSON)
 
     async def everything(_: Request) -> Response:
         return export(lambda after, limit: _records(line, after, limit))
@@ -92,14 +92,14 @@ def _check(tube: Tube) -> None:
 
 
 def _records(line: Line, after: int, limit: int) -> tuple[list[Record], int]:
-    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, str | None, int]]:
+    def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(_EXPORT, (after, limit)).fetchall()
 
     rows = line.store.read(work)
     records = []
-    for _, specimen, placer, patient, values, held in rows:
+    for _, specimen, placer, patient, values, at, held in rows:
         status = "running" if values is None else "held" if held else "delivered"
         found = msgspec.json.decode(values, type=list[ReportValue]) if values else []
         digest = report_digest(specimen, placer, "final", found)
-        records.append(Record("specimen", specimen, patient, status, 1, digest))
+        records.append(Record("specimen", specimen, patient, status, 1, digest, stored_at=at))
     return records, rows[-1][0] if rows else after

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 from starlette.routing import BaseRoute
 
-from stacks.hospital.pages import number
+from stacks.hospital.pages import instant, number
 from stacks.hospital.store import Store
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 
@@ -32,15 +32,24 @@ CARER_CHARS_MAX = 200
 
 
 class Critical(msgspec.Struct, frozen=True):
-    """One entry; times in Unix seconds; `carer` null = nobody acknowledged yet."""
+    """One entry; times in RFC 3339; `acknowledged_by` null = nobody did yet."""
 
     id: str
-    specimen: str
     placer: str
     patient: str
-    found_at: float
-    carer: str | None
-    acked_at: float | None
+    raised_at: str
+    acknowledged_by: str | None
+    acknowledged_at: str | None
+
+
+_COLUMNS = "specimen, placer, patient, found_at, carer, acked_at"
+_Row = tuple[str, str, str, float, str | None, float | None]
+
+
+def _critical(row: _Row) -> Critical:
+    specimen, placer, patient, found_at, carer, acked_at = row
+    at = instant(acked_at) if acked_at is not None else None
+    return Critical(specimen, placer, patient, instant(found_at), carer, at)
 
 
 class _Carer(msgspec.Struct):
@@ -63,13 +72,12 @@ def routes(store: Store, hidden: Callable[[str], bool] | None = None) -> list[Ba
         where = "WHERE carer IS NULL" if only_open else ""
         rows = store.read(
             lambda connection: connection.execute(
-                "SELECT specimen, specimen, placer, patient, found_at, carer, acked_at"
-                f" FROM critical {where} ORDER BY found_at LIMIT ?",
+                f"SELECT {_COLUMNS} FROM critical {where} ORDER BY found_at LIMIT ?",
                 (LISTED_MAX,),
             ).fetchall()
         )
-        items = [Critical(*row) for row in rows if not (hidden and hidden(row[0]))]
-        return answer({"items": items}, media_type=JSON)
+        items = [_critical(row) for row in rows if not (hidden and hidden(row[0]))]
+        return answer(items, media_type=JSON)
 
     async def acknowledge(request: Request) -> Response:
         try:
@@ -80,22 +88,20 @@ def routes(store: Store, hidden: Callable[[str], bool] | None = None) -> list[Ba
             raise Refusal(400, "required", "a critical result is acknowledged by a named carer")
         specimen = request.path_params["id"]
 
-        def work(connection: sqlite3.Connection) -> tuple[object, ...] | None:
+        def work(connection: sqlite3.Connection) -> _Row | None:
             connection.execute(
                 "UPDATE critical SET carer = ?, acked_at = ? WHERE specimen = ? AND carer IS NULL",
                 (carer, time.time(), specimen),
             )
-            found: tuple[object, ...] | None = connection.execute(
-                "SELECT specimen, specimen, placer, patient, found_at, carer, acked_at"
-                " FROM critical WHERE specimen = ?",
-                (specimen,),
+            found: _Row | None = connection.execute(
+                f"SELECT {_COLUMNS} FROM critical WHERE specimen = ?", (specimen,)
             ).fetchone()
             return found
 
         row = await store.write(work)
         if row is None:
             raise Refusal(404, "not-found", f"no critical result {specimen[:64]!r} is listed here")
-        return answer(msgspec.convert(row, Critical, strict=False), media_type=JSON)
+        return answer(_critical(row), media_type=JSON)
 
     return [
         Route("/criticals", listed),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stacks.hospital.pages import export
 from stacks.hospital.records import Record
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stacks.hospital.engine import Engine
 
 _EXPORT = """
-SELECT m.id, m.control_id, m.patient, m.digest,
+SELECT m.id, m.control_id, m.patient, m.digest, m.received_at,
   (SELECT count(*) FROM message AS same WHERE same.digest = m.digest),
   (SELECT count(*) FROM queue WHERE queue.control_id = m.control_id AND parked_at IS NULL),
   (SELECT count(*) FROM queue WHERE queue.control_id = m.control_id AND parked_at IS NOT NULL)
@@ -44,15 +44,16 @@ def routes(works: Engine) -> list[BaseRoute]:
                 "trouble": trip.trouble or None,
                 "parked": sum(task.destination == name for task in tasks),
             }
-        refusals = [asdict(refusal) for refusal in works.intake.refusals]
-        return answer(
-            {"destinations": destinations, "accepted": works.intake.accepted,
-             "refused": works.intake.refused, "refusals": refusals},
-            media_type=JSON,
-        )  # fmt: skip
+        return answer(destinations, media_type=JSON)
+
+    async def refusals(_: Request) -> Response:
+        intake = works.intake
+        latest = [asdict(refusal) for refusal in intake.refusals]
+        seen = {"accepted": intake.accepted, "refused": intake.refused, "latest": latest}
+        return answer(seen, media_type=JSON)
 
     async def tasks(_: Request) -> Response:
-        return answer({"tasks": [asdict(t) for t in works.queue.tasks()]}, media_type=JSON)
+        return answer([asdict(task) for task in works.queue.tasks()], media_type=JSON)
 
     async def decide(request: Request) -> Response:
         text, decision = request.path_params["id"], request.path_params["decision"]
@@ -71,6 +72,7 @@ def routes(works: Engine) -> list[BaseRoute]:
 
     return [
         Route("/queues", queues),
+        Route("/refusals", refusals),
         Route("/tasks", tasks),
         Route("/tasks/{id}/{decision}", decide, methods=["POST"]),
         Route("/export", everything),
@@ -78,12 +80,12 @@ def routes(works: Engine) -> list[BaseRoute]:
 
 
 def _records(works: Engine, after: int, limit: int) -> tuple[list[Record], int]:
-    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, int, int, int]]:
+    def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(_EXPORT, (after, limit)).fetchall()
 
     rows = works.store.read(work)
     records = []
-    for _, control_id, patient, digest, copies, waiting, parked in rows:
+    for _, control_id, patient, digest, at, copies, waiting, parked in rows:
         status = "waiting" if waiting else "parked" if parked else "delivered"
-        records.append(Record("message", control_id, patient, status, 1, digest, copies))
+        records.append(Record("message", control_id, patient, status, 1, digest, copies, at))
     return records, rows[-1][0] if rows else after

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stacks.hospital import criticals
-from stacks.hospital.pages import LIMIT_MAX, export, number
+from stacks.hospital.pages import LIMIT_MAX, export, instant, number
 from stacks.hospital.records import Record, ReportValue, order_digest, report_digest
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer
 
@@ -26,6 +26,11 @@ SELECT feed.seq, feed.specimen, r.placer, r.patient, feed.status, feed.version, 
   feed.at, r.vals
 FROM feed JOIN result AS r ON r.specimen = feed.specimen
 WHERE feed.seq > ? ORDER BY feed.seq LIMIT ?
+"""
+_REPORTS = """
+SELECT id, specimen, placer, patient, vals, status, version,
+  coalesce((SELECT max(at) FROM feed WHERE feed.specimen = result.specimen), received_at)
+FROM result WHERE id > ? ORDER BY id LIMIT ?
 """
 _HELD = """
 SELECT specimen, placer, patient, critical, received_at, held FROM result
@@ -43,20 +48,22 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
         items = [
             {"seq": seq, "specimen": specimen, "placer": placer, "patient": patient,
              "status": status, "version": version, "critical": bool(critical),
-             "stat": bool(stat), "at": at, "values": msgspec.Raw(values.encode())}
+             "stat": bool(stat), "issued_at": instant(at), "values": msgspec.Raw(values.encode())}
             for seq, specimen, placer, patient, status, version, critical, stat, at, values in rows
         ]  # fmt: skip
-        return answer({"items": items, "last": rows[-1][0] if rows else after}, media_type=JSON)
+        return answer(items, media_type=JSON)
 
-    async def tasks(_: Request) -> Response:
+    async def held(_: Request) -> Response:
         rows = store.read(lambda connection: connection.execute(_HELD, (LIMIT_MAX,)).fetchall())
-        held = [
+        items = [
             {"specimen": specimen, "placer": placer, "patient": patient,
-             "critical": bool(critical), "received_at": received_at, "reason": reason}
+             "critical": bool(critical), "received_at": instant(received_at), "reason": reason}
             for specimen, placer, patient, critical, received_at, reason in rows
         ]  # fmt: skip
-        parked = [asdict(task) for task in laboratory.queue.tasks()]
-        return answer({"held": held, "tasks": parked}, media_type=JSON)
+        return answer(items, media_type=JSON)
+
+    async def tasks(_: Request) -> Response:
+        return answer([asdict(task) for task in laboratory.queue.tasks()], media_type=JSON)
 
     async def retry(request: Request) -> Response:
         text = request.path_params["id"]
@@ -72,6 +79,7 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
 
     return [
         Route("/feed/results", feed),
+        Route("/held", held),
         Route("/tasks", tasks),
         Route("/tasks/{id}/retry", retry, methods=["POST"]),
         Route("/export", everything),
@@ -80,34 +88,31 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
 
 
 def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
-    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, int]]:
+    def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(
-            "SELECT id, placer, patient, tests, stat FROM lab_order"
+            "SELECT id, placer, patient, tests, stat, received_at FROM lab_order"
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after, limit),
         ).fetchall()
 
     rows = laboratory.store.read(work)
     records = []
-    for _, placer, patient, tests, stat in rows:
+    for _, placer, patient, tests, stat, at in rows:
         codes = msgspec.json.decode(tests, type=list[str])
         digest = order_digest(placer, patient, codes, bool(stat))
-        records.append(Record("order", placer, patient, "active", 1, digest))
+        records.append(Record("order", placer, patient, "active", 1, digest, stored_at=at))
     return records, rows[-1][0] if rows else after
 
 
 def _reports(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
-    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, str, str, str, int]]:
-        return connection.execute(
-            "SELECT id, specimen, placer, patient, vals, status, version FROM result"
-            " WHERE id > ? ORDER BY id LIMIT ?",
-            (after, limit),
-        ).fetchall()
+    def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+        return connection.execute(_REPORTS, (after, limit)).fetchall()
 
     rows = laboratory.store.read(work)
     records = []
-    for _, specimen, placer, patient, text, status, version in rows:
+    for _, specimen, placer, patient, text, status, version, at in rows:
         values = msgspec.json.decode(text, type=list[ReportValue])
         digest = report_digest(specimen, placer, status, values)
-        records.append(Record("report", specimen, patient, status, version, digest))
+        record = Record("report", specimen, patient, status, version, digest, stored_at=at)
+        records.append(record)
     return records, rows[-1][0] if rows else after

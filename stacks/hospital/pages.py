@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -37,6 +38,11 @@ def export(*pages: Page) -> StreamingResponse:
                 await asyncio.sleep(0)
 
     return StreamingResponse(body(), media_type=NDJSON)
+
+
+def instant(unix_s: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, as every JSON face of the hospital writes times."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
 
 
 def number(request: Request, name: str, default: int, largest: int = 2**53) -> int:
