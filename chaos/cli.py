@@ -17,12 +17,13 @@ import click
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chaos import doctor as surgery
 from chaos import run as runs
-from chaos.lease import LeaseError, heal, leftovers, state_folder
-from chaos.verdict import Exit, Finding
+from chaos.lease import HealedLease, LeaseError, heal, standing, state_folder, take_down
+from chaos.verdict import Exit
 
 out = Console()
 err = Console(stderr=True)
@@ -74,9 +75,8 @@ def doctor(json_: Json = False, out_: Out = Path("reports")) -> int:
         sign = "[green]✔[/]" if f.ok else ("[bold red]✘[/]" if f.needed else "[yellow]–[/]")
         table.add_row(sign, f.what, f.detail, f.remedy)
     out.print(table)
-    left = leftovers()
-    if left:
-        out.print(f"[yellow]{len(left)} leases of killed runs are left:[/] run hospital-chaos heal")
+    for lease in standing():
+        out.print(f"a stack stands: {lease.run}, until {lease.until_utc} (hospital-chaos down)")
     word = "[green]ready[/]" if ready else "[bold red]not ready[/]"
     out.print(f"experiments on local processes: {word}")
     return Exit.HELD if ready else Exit.VOID
@@ -186,20 +186,79 @@ def heal_(json_: Json = False) -> int:
     if json_:
         _print_json(msgspec.to_builtins(healed))
     else:
-        for lease in healed:
-            sign = "[green]✔[/]" if lease.ok else "[bold red]✘[/]"
-            out.print(f"{sign} {lease.name}: {'; '.join(lease.words)}", highlight=False)
-        out.print(f"{len(healed)} leases healed" if healed else "nothing to heal")
+        _print_healed(healed)
+        if not healed:
+            out.print("nothing to heal")
     return Exit.HELD if all(lease.ok for lease in healed) else Exit.VOID
 
 
+@app.command()
+def up(
+    stack: Annotated[str, typer.Argument(help="Name of an installed stack.")] = "hospital",
+    hours: Annotated[float, typer.Option(help="It goes down by itself after this time.")] = 8.0,
+    json_: Json = False,
+) -> int:
+    """Raise a stack and let it stand (for looking around, or for load-ui) until `down`."""
+    from chaos import residence
+
+    _heal_first()
+    place = residence.raise_to_stay(stack, hours * 3600, _service_told)
+    if json_:
+        _print_json(place)
+    else:
+        for name, address in place["direct"].items():
+            out.print(f"{name:<28} {address}", highlight=False)
+        out.print(f"\n{stack} stands for {hours:g} h; hospital-chaos down takes it down")
+    return Exit.HELD
+
+
+@app.command()
+def down(json_: Json = False) -> int:
+    """Take down every stack that was raised with `up`."""
+    healed = [take_down(lease) for lease in standing()]
+    if json_:
+        _print_json(msgspec.to_builtins(healed))
+    else:
+        _print_healed(healed)
+        if not healed:
+            out.print("nothing stands")
+    return Exit.HELD if all(lease.ok for lease in healed) else Exit.VOID
+
+
+@app.command("load-ui")
+def load_ui(
+    stack: Annotated[str, typer.Argument(help="Name of an installed stack.")] = "hospital",
+    port: Annotated[int, typer.Option(help="Port of Locust's web UI on 127.0.0.1.")] = 8089,
+) -> int:
+    """Raise a stack and open its traffic in Locust's own web UI until Ctrl-C."""
+    from chaos import residence
+
+    _heal_first()
+    out.print(f"Locust's web UI: http://127.0.0.1:{port} (Ctrl-C ends it and takes the stack down)")
+    return residence.serve_load_ui(stack, port, _service_told)
+
+
+def _service_told(service: str, state: str) -> None:
+    err.print(f"{service} {state}", highlight=False)
+
+
+def _print_healed(healed: list[HealedLease]) -> None:
+    for lease in healed:
+        sign = "[green]✔[/]" if lease.ok else "[bold red]✘[/]"
+        out.print(f"{sign} {lease.run} {lease.lease}: {escape(lease.text)}", highlight=False)
+        for step in lease.steps:
+            out.print(f"    {escape(step)}", highlight=False)
+
+
 def _heal_first() -> None:
+    """What a killed run left is undone before anything else; a failure stops the command."""
     for lease in heal():
-        sign = "healed" if lease.ok else "COULD NOT HEAL"
-        err.print(f"left by a killed run, {sign}: {'; '.join(lease.words)}", highlight=False)
+        word = "healed" if lease.ok else "NOT healed"
+        err.print(f"left by a killed run, {word}: {lease.run} {lease.lease}: {escape(lease.text)}")
         if not lease.ok:
             raise Refusal(
-                "something a killed run left could not be undone; see `hospital-chaos heal`",
+                f"{lease.run} {lease.lease} could not be undone: {lease.text}; "
+                "`hospital-chaos heal` shows each step, to be done by hand",
                 Exit.VOID,
             )
 
@@ -251,6 +310,3 @@ def _guarded(command: Callable[[], Any]) -> int:
 def _say(words: object, code: Exit) -> int:
     err.print(f"[bold red]hospital-chaos:[/] {str(words).splitlines()[0]}", highlight=False)
     return code
-
-
-__all__ = ["Finding", "app", "main"]

@@ -19,7 +19,7 @@ from chaos.journal import events as ev
 from chaos.journal.history import History
 from chaos.journal.writer import Writer
 from chaos.lease import Lease, LeaseError, Leases
-from chaos.run import Run
+from chaos.run import Run, why
 from chaos.runtime import Runtime, RuntimeFailure
 from chaos.stack import Stack
 from chaos.verdict import Finding, Judgement, Verdict
@@ -77,6 +77,7 @@ class Experiment:
         self._stack_lease: Lease | None = None
         self._workloads: list[WorkloadProcess] = []
         self._claims = tuple(claims)
+        self._journal_failure = ""
         self._open_faults = 0
         self._injected = 0
         self._interrupted = False
@@ -106,7 +107,7 @@ class Experiment:
             self.runtime.up(self._service_seen)
         except BaseException as error:
             self._interrupted = isinstance(error, KeyboardInterrupt)
-            self._finish("aborted", _words(error))
+            self._finish(_outcome(error), _words(error))
             raise
         return self
 
@@ -114,8 +115,8 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         if not self._ended:
-            reason = _words(error) if error else "the experiment ended without expect()"
-            self._finish("aborted", reason)
+            unended = ExperimentVoid("the experiment ended without expect()")
+            self._finish(_outcome(error or unended), _words(error or unended))
         self.runtime.forget_remains()
 
     def _service_seen(self, service: str, state: str) -> None:
@@ -286,23 +287,41 @@ class Experiment:
             if not child.alive and child.workload.name != "audit":
                 raise ExperimentVoid(f"workload {child.workload.name} died: {child.last_words()}")
         self._leases.check()
+        if self._journal_failure:
+            raise ExperimentVoid(self._journal_failure)
 
     def _finish(self, outcome: str, reason: str) -> None:
         self._ended = True
         for child in self._workloads:
             child.stop(abandon=True)
+        self._teller.tell("down", "taking the stack down")
         try:
-            self._teller.tell("down", "taking the stack down")
             if self._stack_lease is not None:
                 self._stack_lease.release()
         except LeaseError as error:
-            outcome, reason = "aborted", f"the stack could not be taken down: {error}"
+            outcome, reason = "void", f"the stack could not be taken down: {error}"
         self._note(ev.RunEnded(t=_now(), outcome=outcome, reason=reason))
-        self._journal.close()
-        self.judgement = judge_run(self.run, self._claims)
+        self.judgement = self._judged()
+
+    def _judged(self) -> Judgement:
+        try:
+            self._journal.close()
+            return judge_run(self.run, self._claims)
+        except (JournalError, OSError) as error:
+            words = why(error) if isinstance(error, OSError) else str(error)
+            return Judgement(
+                name=self.run.name, seed=self.run.seed, runtime=self.run.runtime,
+                outcome=Finding.VOID, claims=(), reasons=(f"{self.run.folder}: {words}",),
+            )  # fmt: skip
 
     def _note(self, event: ev.Event) -> None:
-        self._journal.append(event)
+        """Append; a journal that fails voids the run but never stops the healing."""
+        if self._journal_failure:
+            return
+        try:
+            self._journal.append(event)
+        except JournalError as error:
+            self._journal_failure = str(error)
 
 
 def _rooms(stack: Stack, targets: Sequence[str]) -> tuple[str, ...]:
@@ -312,6 +331,10 @@ def _rooms(stack: Stack, targets: Sequence[str]) -> tuple[str, ...]:
         if link.name in targets:
             rooms |= {names[end] for end in (link.source, link.target) if end in names}
     return tuple(sorted(rooms))
+
+
+def _outcome(error: BaseException) -> str:
+    return "aborted" if isinstance(error, KeyboardInterrupt) else "void"
 
 
 def _words(error: BaseException) -> str:

@@ -93,8 +93,8 @@ class Stack:
     """A whole system under test.
 
     `outside` are callers that are not services (wards, admission desk): their links have proxies
-    as well. `audit` is the program that reads every store after the traffic has stopped. `speed`
-    is hospital seconds per real second (human durations only); `defect` names the one planted
+    as well. `audit` is the program that reads every store after the traffic has stopped; `load`
+    opens the traffic in a web UI. `speed` is hospital seconds per real second (human durations only); `defect` names the one planted
     defect that is switched on, if any.
     """
 
@@ -104,6 +104,7 @@ class Stack:
     links: tuple[Link, ...]
     outside: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
     speed: float = 1.0
     defect: str = ""
     env: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -36,7 +36,7 @@ class RunStarted(Event, frozen=True, tag="run.started"):
 class RunEnded(Event, frozen=True, tag="run.ended"):
     """Last line of harness.jsonl; absent when the harness was killed."""
 
-    outcome: str  # "completed", or "aborted"
+    outcome: str  # "completed"; "aborted" (a person or stop rule); "void" (it proves nothing)
     reason: str = ""
 
 
