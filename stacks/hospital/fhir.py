@@ -7,6 +7,7 @@ keeps no element that it does not know: who must store a resource stores the JSO
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -67,8 +68,14 @@ class Period(_Element):
 
 
 class Quantity(_Element):
-    value: int | float | None = None
+    value: Decimal | None = None
+    """Exactly as it was written: 4.10 stays 4.10."""
     unit: str | None = None
+
+
+class Extension(_Element):
+    url: str
+    valueString: str | None = None
 
 
 class Place(_Element):
@@ -115,6 +122,7 @@ class Observation(_Resource, kw_only=True):
     valueQuantity: Quantity | None = None
     valueString: str | None = None
     interpretation: list[CodeableConcept] = []
+    extension: list[Extension] = []
 
 
 class AllergyIntolerance(_Resource, kw_only=True):
@@ -151,6 +159,7 @@ class ServiceRequest(_Resource, kw_only=True):
     intent: str = "order"
     priority: str = "routine"
     category: list[CodeableConcept] = []
+    encounter: Reference | None = None
     authoredOn: str | None = None
 
 

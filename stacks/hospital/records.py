@@ -6,7 +6,9 @@ It refuses to hide anything: rows are exported as they lie, duplicates included.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -26,10 +28,18 @@ KINDS = {
 """FHIR resourceType → record kind; further kinds: `message` (engine), `specimen` (analysers)."""
 RANKS = {"preliminary": 1, "final": 2, "corrected": 3}
 """A report of a lower rank never replaces one of a higher rank."""
+CRITICAL_FLAGS = frozenset({"HH", "LL"})
+UNIT_EXTENSION = "urn:hospital:unit"
+"""Holds the unit of a value that is not a number."""
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One stored business object; `key` is the same in every store."""
+    """One stored business object; `key` is the same in every store.
+
+    `status` is the FHIR status (an encounter: in-progress or finished); of a patient `active`, or
+    `merged` when the mrn was merged away.
+    """
 
     kind: str
     key: str
@@ -39,6 +49,8 @@ class Record(msgspec.Struct, frozen=True):
     version: int
     digest: str
     count: int = 1
+    stored_at: float = 0.0
+    """When the store took this version, Unix seconds; 0 if it does not say."""
 
 
 class ReportValue(msgspec.Struct, frozen=True, order=True):
@@ -90,7 +102,8 @@ def of_resource(resource: fhir.Resource, patient: str, version: int) -> Record:
 
 def _status(resource: fhir.Resource) -> str:
     if isinstance(resource, fhir.Patient):
-        return "inactive" if resource.active is False else "active"
+        merged = any(link.type == "replaced-by" for link in resource.link)
+        return "merged" if merged else "active"
     if isinstance(resource, fhir.AllergyIntolerance):
         concept = resource.clinicalStatus
         return concept.coding[0].code or "" if concept and concept.coding else "active"
@@ -138,19 +151,46 @@ def ward_of(encounter: fhir.Encounter) -> str | None:
 
 def report_values(report: fhir.DiagnosticReport) -> list[ReportValue]:
     """The values of a report, from its contained Observations."""
-    values = []
-    for one in report.contained:
-        code = one.code.coding[0].code or "" if one.code.coding else ""
-        quantity = one.valueQuantity
-        value = one.valueString
-        if value is None and quantity is not None and quantity.value is not None:
+    return [_report_value(one) for one in report.contained]
+
+
+def _report_value(one: fhir.Observation) -> ReportValue:
+    code = one.code.coding[0].code if one.code.coding else None
+    quantity = one.valueQuantity
+    value, unit = one.valueString, ""
+    if quantity is not None:
+        unit = quantity.unit or ""
+        if value is None and quantity.value is not None:
             value = str(quantity.value)
-        flag = ""
-        if one.interpretation and one.interpretation[0].coding:
-            flag = one.interpretation[0].coding[0].code or ""
-        unit = (quantity.unit or "") if quantity else ""
-        values.append(ReportValue(code, value or "", unit, flag))
-    return values
+    for extension in one.extension:
+        if extension.url == UNIT_EXTENSION:
+            unit = extension.valueString or ""
+    flag = ""
+    if one.interpretation and one.interpretation[0].coding:
+        flag = one.interpretation[0].coding[0].code or ""
+    return ReportValue(code or "", value or "", unit, flag)
+
+
+def observation_of(number: int, value: ReportValue, status: str) -> dict[str, Any]:
+    """The contained Observation of a report's value; `report_values` reads it back exactly."""
+    observation: dict[str, Any] = {
+        "resourceType": "Observation",
+        "id": f"v{number}",
+        "status": status,
+        "code": {"coding": [{"code": value.test}]},
+    }
+    if _NUMBER.fullmatch(value.value):
+        quantity: dict[str, Any] = {"value": Decimal(value.value)}
+        if value.unit:
+            quantity["unit"] = value.unit
+        observation["valueQuantity"] = quantity
+    else:
+        observation["valueString"] = value.value
+        if value.unit:
+            observation["extension"] = [{"url": UNIT_EXTENSION, "valueString": value.unit}]
+    if value.flag:
+        observation["interpretation"] = [{"coding": [{"code": value.flag}]}]
+    return observation
 
 
 def ndjson(records: Iterable[Record]) -> bytes:
@@ -161,16 +201,17 @@ def ndjson(records: Iterable[Record]) -> bytes:
 def export_sql() -> str:
     """The SELECT that reads every stored resource of the ehr's database, page by page.
 
-    Parameters: `(after_row, limit)`; columns: `row, type, patient, version, body` where body is
-    JSON text, ordered by row. Give each row to `of_row`; begin with after_row 0.
+    Parameters: `(after_row, limit)`; columns: `row, type, patient, version, stored_at, body` where
+    body is JSON text, ordered by row. Give each row to `of_row`; begin with after_row 0.
     """
     return (
-        "SELECT row, type, patient, version, body::text FROM resource "
-        "WHERE row > %s ORDER BY row LIMIT %s"
+        "SELECT row, type, patient, version, extract(epoch FROM stored_at)::float8, body::text "
+        "FROM resource WHERE row > %s ORDER BY row LIMIT %s"
     )
 
 
 def of_row(row: Sequence[Any]) -> Record:
     """The record of one row of `export_sql`; raises fhir.Invalid if the body is damaged."""
-    _, type_, patient, version, body = row
-    return of_resource(fhir.decode(body.encode(), type_), patient, version)
+    _, type_, patient, version, stored_at, body = row
+    record = of_resource(fhir.decode(body.encode(), type_), patient, version)
+    return msgspec.structs.replace(record, stored_at=stored_at)

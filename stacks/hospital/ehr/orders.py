@@ -1,0 +1,47 @@
+"""Order entry: a laboratory order and the message that takes it to the laboratory.
+
+It refuses to depend on the engine: an order is taken whenever the database takes it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from stacks.hospital import fhir
+from stacks.hospital.bugs import planted
+from stacks.hospital.ehr.inbound import SENDER
+from stacks.hospital.ehr.pair import Unavailable
+from stacks.hospital.ehr.store import Message
+from stacks.hospital.log import Log
+from stacks.hospital.wire import hl7
+from stacks.hospital.wire.mllp import MllpClient, MllpError
+
+DIRECT_S = 2.0
+"""How long the planted defects wait for the engine."""
+
+
+def order_message(order: fhir.ServiceRequest, ward: str) -> Message | None:
+    """The OML^O21 of a laboratory order; None for orders that do not go to the laboratory."""
+    if not fhir.is_laboratory(order):
+        return None
+    visit = order.encounter.reference if order.encounter else None
+    body = hl7.Order(
+        placer=fhir.key_of(order), mrn=fhir.mrn_of(order), tests=tuple(fhir.tests_of(order)),
+        stat=fhir.is_stat(order), visit=(visit or "").rpartition("/")[2], ward=ward,
+    )
+    control_id = hl7.new_control_id()
+    header = hl7.Header(control_id, sender=SENDER, receiver="ENGINE", at=time.time())
+    return Message(control_id, hl7.build(header, body))
+
+
+async def sent_directly(message: Message | None, client: MllpClient, log: Log) -> Message | None:
+    """What goes into the outbox: the message, unless a planted defect talks to the engine here."""
+    if message is None or not (planted("order-not-sent") or planted("order-needs-engine")):
+        return message
+    try:
+        await client.send(message.payload, message.control_id, DIRECT_S)
+    except MllpError as error:
+        if planted("order-needs-engine"):
+            raise Unavailable(f"the engine did not take the order: {error.reason}") from None
+        log.warn("order_not_sent", reason=error.reason)
+    return message if planted("order-needs-engine") else None
