@@ -68,7 +68,7 @@ class Runtime(Protocol):
     raised: bool  # whether `up` has completed and `down` was not called since
 
     def play(self, steps: tuple[Step, ...]) -> None:
-        """Play undo steps now, in this process; each is idempotent. RuntimeFailure when one fails."""
+        """Play undo steps now, here; each is idempotent. RuntimeFailure when one fails."""
         ...
 
     def undo_up(self) -> tuple[Step, ...]:
