@@ -126,14 +126,14 @@ class Cluster:
         standby = self.standby = Server(self.folder, "db-b")
         account = postgres.REPLICATION
         source = (f"host=127.0.0.1 port={self.primary.port} user={account.name} "
-                  f"password={account.password} application_name=db-b")
+                  f"password={account.password} application_name=standby")
         subprocess.run(
             unprivileged(postgres.binaries() / "pg_basebackup", "-D", standby.data, "-R", "-X",
                          "stream", "-c", "fast", "-d", source),
             check=True, capture_output=True, timeout=60,
         )
         standby.start()
-        self.primary.query("ALTER SYSTEM SET synchronous_standby_names = 'db-b'")
+        self.primary.query("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
         self.primary.query("SELECT pg_reload_conf()")
         return standby
 
