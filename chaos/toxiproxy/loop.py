@@ -25,6 +25,7 @@ INCOMING = select.EPOLLIN
 OUTGOING = select.EPOLLOUT
 GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 MAX_EVENTS = 256
+AHEAD_NS = 60_000  # a sleeping CPU wakes late: the clock rings this early, the rest is spun away
 GC_THRESHOLD = 50_000  # our objects rarely form cycles; collecting often costs round-trip time
 
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
@@ -157,13 +158,16 @@ class Loop:
         while timers:
             at_ns, _, timer = timers[0]
             if timer.call is not None and at_ns > now_ns:
-                break
+                if at_ns - now_ns > AHEAD_NS:
+                    break
+                while now_ns < at_ns:  # at most AHEAD_NS
+                    now_ns = time.monotonic_ns()
             heapq.heappop(timers)
             if timer.call is not None:
                 self._guard(timer.call)
         if timers and timers[0][0] != self._armed_ns:
             self._armed_ns = timers[0][0]
-            self._clock.set(self._armed_ns)
+            self._clock.set(max(1, self._armed_ns - AHEAD_NS))
         return bool(self._soon)
 
     @staticmethod

@@ -147,7 +147,7 @@ class Proxy:
         if self._listener is None:
             return False
         try:
-            return split(listen)[1] == self._listener.getsockname()[1]
+            return split(listen)[1] == split(name_of(self._listener))[1]
         except BadAddress:
             return False
 

@@ -70,7 +70,7 @@ class BandwidthStage:
             size = min(len(piece.data), self._step_bytes)
             if self._due_ns is None:
                 start_ns = max(self._free_ns, now_ns - CATCH_UP_NS)
-                if piece.at_ns - self._full_ns > PRESSED_NS:
+                if not 0 < piece.at_ns - self._full_ns <= PRESSED_NS:
                     start_ns = max(start_ns, piece.at_ns)
                 self._due_ns = start_ns + size * MILLISECOND_NS // self._rate
             if self._due_ns > now_ns:
