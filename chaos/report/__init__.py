@@ -1,0 +1,13 @@
+"""Pages that people and CI read, as pure functions of a history and its judgement.
+
+Nothing here touches the world or has a clock: the same run always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from chaos.report.page import html
+from chaos.report.summary import markdown, plain
+from chaos.report.terms import HOSPITAL, Terms
+from chaos.report.xunit import junit
+
+__all__ = ["HOSPITAL", "Terms", "html", "junit", "markdown", "plain"]

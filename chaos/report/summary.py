@@ -1,0 +1,120 @@
+"""The run in short: Markdown for a pull request or a CI summary, plain text for a terminal.
+
+Neither holds anything that the page does not say, and neither lets journal text format itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+from chaos.journal.history import History
+from chaos.report.fold import timeline_of
+from chaos.report.page import ordered, reproduction, tally
+from chaos.report.story import WORDS, Banner, banner, patients_sentence
+from chaos.report.terms import HOSPITAL, Terms
+from chaos.report.timeline import Timeline
+from chaos.report.wording import duration, instant, number, visible
+from chaos.verdict import Finding, Judgement
+
+SIGNS = {
+    Finding.HELD: "✔",
+    Finding.BROKEN: "✘",
+    Finding.INCONCLUSIVE: "?",
+    Finding.VOID: "∅",
+    Finding.ABORTED: "■",
+}
+CELL_CHARS = 300
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$@:]|(?<=www)\.)")
+
+
+def markdown(
+    history: History,
+    judgement: Judgement,
+    *,
+    command: str = "",
+    folder: str = "",
+    story: str = "",
+    terms: Terms = HOSPITAL,
+) -> str:
+    """GitHub-flavoured Markdown: outcome, what it means, the verdict table, how to reproduce."""
+    timeline = timeline_of(history, terms)
+    top = banner(timeline, judgement, story)
+    lines = [
+        f"## {SIGNS[judgement.outcome]} {_md(top.word.capitalize())}: {_md(top.title)}",
+        "",
+        f"**What was tried.** {_md(top.tried)}",
+        "",
+        f"**What came out.** {_md(top.outcome)}",
+        "",
+        *(f"- {_md(reason)}" for reason in top.reasons),
+        *([""] if top.reasons else []),
+        f"**What that means.** {_md(top.meaning)}",
+        "",
+        f"**What patients would have noticed.** {_md(patients_sentence(timeline, terms))}",
+        "",
+    ]
+    if timeline.defect:
+        lines += [f"**A planted defect was switched on:** {_md(visible(timeline.defect, 200))}", ""]
+    if judgement.claims:
+        lines += [
+            "| Claim | The hospital states | Verdict | Why | Evidence |",
+            "|---|---|---|---|---|",
+        ]
+        for v in ordered(judgement.claims):
+            cells = (
+                _md(visible(v.id, 60)),
+                _md(visible(v.statement, CELL_CHARS)),
+                f"{SIGNS[v.verdict]} {WORDS[v.verdict]}",
+                _md(visible(v.reason, CELL_CHARS)),
+                f"{number(v.evidence)} of {number(v.needed)}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    lines.append(_md(_when(timeline, judgement)))
+    if folder:
+        lines += ["", f"Run folder: {_md(visible(folder, 300))}"]
+    again = visible(command or reproduction(timeline, judgement), 1_000)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", again)), default=2))
+    return "\n".join([*lines, "", fence, again, fence, ""])
+
+
+def plain(
+    history: History,
+    judgement: Judgement,
+    *,
+    command: str = "",
+    folder: str = "",
+    story: str = "",
+    terms: Terms = HOSPITAL,
+) -> str:
+    """A dozen lines for a terminal or a log: no colour, no control character, no table borders."""
+    timeline = timeline_of(history, terms)
+    top: Banner = banner(timeline, judgement, story)
+    width = max((len(visible(v.id, 20)) for v in judgement.claims), default=0)
+    lines = [f"{SIGNS[judgement.outcome]} {top.word}: {top.title}", top.tried]
+    lines += [f"  because {reason}" for reason in top.reasons]
+    for v in ordered(judgement.claims):
+        word = f"{SIGNS[v.verdict]} {WORDS[v.verdict]}"
+        lines.append(f"  {visible(v.id, 20):<{width}}  {word:<12}  {visible(v.reason, 200)}")
+    lines.append(patients_sentence(timeline, terms))
+    if judgement.claims:
+        lines.append(f"claims     {tally(judgement)}")
+    if folder:
+        lines.append(f"run        {visible(folder, 300)}")
+    lines.append(f"reproduce  {visible(command or reproduction(timeline, judgement), 1_000)}")
+    return "\n".join(lines) + "\n"
+
+
+def _when(timeline: Timeline, judgement: Judgement) -> str:
+    began = instant(timeline.utc) if timeline.utc else "an unrecorded instant"
+    cut = "" if timeline.complete else ", then cut off"
+    return (
+        f"{visible(judgement.name, 200)}, seed {judgement.seed}, runtime"
+        f" {visible(judgement.runtime, 40)}; began {began}, lasted"
+        f" {duration(timeline.duration_s)}{cut}."
+    )
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is; no journal can smuggle a link, a mention or a table in."""
+    return _SPECIAL.sub(r"\\\1", text)
