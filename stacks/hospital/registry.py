@@ -173,15 +173,18 @@ class Registry:
     # -- visits -------------------------------------------------------------------------------
 
     async def admit(self, encounter: fhir.Encounter, data: bytes) -> Entry:
-        """A new visit (A01 or A04), or the known one, unchanged. Raises Unknown, StoreError."""
+        """A new visit (A01 or A04), or the known one, unchanged.
+
+        Raises Unknown (the patient), Conflict (another patient's visit), StoreError.
+        """
         visit, mrn = fhir.key_of(encounter), fhir.mrn_of(encounter)
         event = ENCOUNTER_EVENTS[encounter.class_.code or ""]
 
         def work(connection: sqlite3.Connection) -> Entry:
-            known = _visit(connection, visit)
+            known, person = _visit(connection, visit), _living(connection, mrn)
             if known is not None:
+                _same_person(known, person)
                 return known
-            person = _living(connection, mrn)
             text = dump(_about(msgspec.json.decode(data), person.key), visit, 1)
             connection.execute(
                 "INSERT INTO visit (visit, mrn, version, class, ward, status, admitted_at, body)"
@@ -210,8 +213,7 @@ class Registry:
             known = _required(_visit(connection, visit), visit)
             _fresh(known, version)
             person = _living(connection, fhir.mrn_of(encounter))
-            if person.key != known.patient:
-                raise Conflict(f"visit {visit} is {known.patient}'s, not {person.key}'s")
+            _same_person(known, person)
             text = dump(_about(msgspec.json.decode(data), person.key), visit, version + 1)
             connection.execute(
                 "UPDATE visit SET version = ?, class = ?, ward = ?, status = ?, body = ?"
@@ -256,6 +258,11 @@ def _required(entry: Entry | None, key: str) -> Entry:
 def _fresh(known: Entry, version: int) -> None:
     if known.version != version:
         raise Stale(f"{known.key} is at version {known.version}, not {version}; read it again")
+
+
+def _same_person(visit: Entry, person: Entry) -> None:
+    if visit.patient != person.key:
+        raise Conflict(f"visit {visit.key} is {visit.patient}'s, not {person.key}'s")
 
 
 def _person(connection: sqlite3.Connection, mrn: str) -> Entry | None:
