@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from math import inf
+from sys import intern
 
 from chaos.journal import events as ev
 from chaos.journal.lines import Condition
@@ -16,10 +17,14 @@ from chaos.journal.stores import Store, Stored
 
 BACKWARDS_S = 30.0
 """Lines of one file may be out of order by a thread's hesitation, never by more than this."""
+AHEAD_S = 5.0
+"""An operation's intended start may come from another clock; it is never this much too late."""
 FILE_SHIFT = 32
 """A place is `file number << FILE_SHIFT | line number`."""
 
 Ending = ev.OpOk | ev.OpRefused | ev.OpUnknown
+ENDINGS = (ev.OpOk, ev.OpRefused, ev.OpUnknown)
+OK, REFUSED, UNKNOWN = Outcome.OK, Outcome.REFUSED, Outcome.UNKNOWN
 
 
 class Ledger:
@@ -36,12 +41,12 @@ class Ledger:
         self.end = -inf
         self.seconds: set[int] = set()
         self._texts: dict[str, str] = {}
-        self._ids: set[str] = set()
-        self._open: dict[str, tuple[ev.OpInvoked, int]] = {}
+        self._begun: dict[str, tuple[ev.OpInvoked, int] | None] = {}  # None: it has ended
         self._early: dict[str, tuple[Ending, int]] = {}
         self._unsealed: dict[str, list[Stored]] = defaultdict(list)
         self._name = ""
         self._latest = -inf
+        self._second = -1
 
     def begin_file(self, name: str) -> None:
         """The next events come from this file."""
@@ -56,7 +61,8 @@ class Ledger:
 
     def take(self, place: int, batch: list[ev.AnyEvent]) -> None:
         """Consecutive events; `place` is that of the first."""
-        share, latest, start, seconds = self._texts, self._latest, self.start, self.seconds
+        texts, begun = self._texts, self._begun
+        latest, start, second = self._latest, self.start, self._second
         for event in batch:
             t = event.t
             if t > latest:
@@ -67,21 +73,32 @@ class Ledger:
                 )
             if t < start:
                 start = t
-            seconds.add(int(t))
-            kind = type(event)
-            if kind is ev.OpInvoked:
-                self._invoked(event, place)  # type: ignore[arg-type]
-            elif kind is ev.OpOk or kind is ev.OpRefused or kind is ev.OpUnknown:
-                self._ended(event, place)  # type: ignore[arg-type]
+            if not second <= t < second + 1:
+                second = int(t)
+                self.seconds.add(second)
+            if isinstance(event, ev.OpInvoked):
+                name = event.op
+                if name not in begun and not self._early:  # as nearly always
+                    begun[name] = (event, place)
+                else:
+                    self._invoked(event, place)
+            elif isinstance(event, ENDINGS):
+                open_ = begun.get(event.op)
+                if open_ is not None:
+                    begun[event.op] = None
+                    self._add(open_[0], open_[1], event, place)
+                else:
+                    self._ended_first(event, place)
             elif isinstance(event, ev.Record):
+                share = texts.setdefault
                 row = Stored(
-                    share.setdefault(event.store, event.store),
-                    share.setdefault(event.kind, event.kind),
-                    share.setdefault(event.key, event.key),
-                    share.setdefault(event.subject, event.subject),
-                    share.setdefault(event.status, event.status),
+                    share(event.store, event.store),
+                    share(event.kind, event.kind),
+                    share(event.key, event.key),
+                    share(event.subject, event.subject),
+                    share(event.status, event.status),
                     event.version,
-                    share.setdefault(event.digest, event.digest),
+                    share(event.digest, event.digest),
                     event.count, event.at, place,
                 )  # fmt: skip
                 self._unsealed[row.store].append(row)
@@ -94,67 +111,63 @@ class Ledger:
                     self._store_read(event, place)
                 self.rare.append((t, place, event))
             place += 1
-        self._latest, self.start = latest, start
+        self._latest, self.start, self._second = latest, start, second
         self.end = max(self.end, latest)
 
     def close(self) -> None:
         """All files were taken: what was begun and never ended is unknown."""
-        for event, place in self._open.values():
-            self._add(event, place, None, 0)
+        for open_ in self._begun.values():
+            if open_ is not None:
+                self._add(*open_, None, 0)
         for ending, place in self._early.values():
             self.condition.defect(f"{self._cite(place)}: ends {ending.op}, which never began")
-        self._open.clear()
+        self._begun.clear()
         self._early.clear()
-        self._ids.clear()
         self._texts.clear()
 
     # ------------------------------------------------------------ operations
 
     def _invoked(self, event: ev.OpInvoked, place: int) -> None:
-        name = event.op
-        if name in self._ids:
-            self.condition.defect(f"{self._at(place)}: operation {name} begins a second time")
+        """A beginning whose ending was read already (another file), or a second beginning."""
+        if event.op in self._begun:
+            self.condition.defect(f"{self._at(place)}: operation {event.op} begins a second time")
             return
-        self._ids.add(name)
-        early = self._early.pop(name, None)
-        if early is None:
-            self._open[name] = (event, place)
-        else:
+        early = self._early.pop(event.op, None)
+        self._begun[event.op] = (event, place) if early is None else None
+        if early is not None:
             self._add(event, place, *early)
 
-    def _ended(self, event: Ending, place: int) -> None:
-        begun = self._open.pop(event.op, None)
-        if begun is not None:
-            self._add(begun[0], begun[1], event, place)
-        elif event.op in self._ids or event.op in self._early:
+    def _ended_first(self, event: Ending, place: int) -> None:
+        """An ending whose beginning was not read yet (another file) or has ended already."""
+        if event.op in self._begun or event.op in self._early:
             self.condition.defect(f"{self._at(place)}: operation {event.op} ends a second time")
         else:
             self._early[event.op] = (event, place)
 
     def _add(self, begun: ev.OpInvoked, place: int, ending: Ending | None, ended_at: int) -> None:
         share = self._texts.setdefault
-        outcome, strength, subject, value, reason = Outcome.UNKNOWN, "", "", "", "no ending"
+        outcome, strength, subject, value, reason = UNKNOWN, "", "", "", "no ending"
         ended, via, attempts = inf, "", 1
         if ending is not None:
             ended, via, attempts = ending.t, ending.via, ending.attempts
             if isinstance(ending, ev.OpOk):
-                outcome, strength, reason = Outcome.OK, ending.strength, ""
-                subject, value = ending.subject, ending.value
-            else:
+                outcome, reason = OK, ""
+                strength, subject, value = ending.strength, ending.subject, ending.value
+            elif isinstance(ending, ev.OpRefused):
+                outcome, reason = REFUSED, ending.reason
+            elif isinstance(ending, ev.OpUnknown):
                 reason = ending.reason
-                if isinstance(ending, ev.OpRefused):
-                    outcome = Outcome.REFUSED
-            if ended < begun.t:
+            if ended < begun.t or ended < begun.intended - AHEAD_S:
                 self.condition.defect(f"{self._at(ended_at)}: {begun.op} ends before it begins")
-        kind = share(begun.kind, begun.kind)
+        kind = intern(begun.kind)
         self.ops[kind].append(
+            # Texts of a small vocabulary are interned, the others shared with the records.
             Op(
-                begun.op, kind, share(begun.klass, begun.klass), share(begun.key, begun.key),
-                share(begun.subject, begun.subject), share(begun.ward, begun.ward),
-                share(begun.target, begun.target), share(begun.value, begun.value),
-                begun.intended, begun.t, ended, outcome, share(strength, strength),
-                share(via, via), share(subject, subject), share(value, value),
-                share(reason, reason), attempts, place, ended_at,
+                begun.op, kind, intern(begun.klass), share(begun.key, begun.key),
+                intern(begun.subject), intern(begun.ward), intern(begun.target),
+                share(begun.value, begun.value), begun.intended, begun.t, ended, outcome,
+                intern(strength), intern(via), intern(subject), value and share(value, value),
+                reason and share(reason, reason), attempts, place, ended_at,
             )
         )  # fmt: skip
 
