@@ -38,9 +38,6 @@ STOP_WITHIN_S = 9.0  # operations in flight get about 6 s; then the child is kil
 KILL_WITHIN_S = 5.0
 LAST_WORDS_CHARS = 300
 LAST_WORDS_BYTES = 8_192
-CUT_SHORT = "cut short: the traffic was stopped"
-"""Reason of an `op.unknown` whose bound had not yet passed when the traffic was stopped: no
-evidence for anything, neither good nor bad."""
 
 
 class WorkloadError(RuntimeError):

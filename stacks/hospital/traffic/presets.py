@@ -1,0 +1,136 @@
+"""How much traffic a run plays, and how much evidence that can give each claim.
+
+It starts nothing and lowers nothing in silence: where a preset cannot reach a claim's own minimum
+evidence, `need` says how much it asks for instead, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chaos.verdict import Need
+from stacks.hospital.traffic.schedule import DAY_S, Flow, Shape
+
+REFERENCE_PATIENTS = 4_000
+
+# Per day of a hospital with 4,000 patients (700 inpatients, 200 emergencies, 250 day patients).
+NATURAL: tuple[tuple[str, str, float, Shape], ...] = (
+    ("chart.read", "P0", 8_000, "flat"),  # 40 vital emergencies x 25 openings x 8 views
+    ("chart.read", "P1", 168_000, "day"),  # 700 inpatients x 30 x 8
+    ("chart.read", "P2", 24_000, "day"),  # 250 day patients x 12 x 8
+    ("chart.read", "P3", 170_000, "day"),
+    ("order.create", "P0", 600, "flat"),  # 5,500 laboratory orders a day
+    ("order.create", "P1", 2_900, "day"),
+    ("order.create", "P2", 600, "day"),
+    ("order.create", "P3", 1_400, "day"),
+    ("medication.create", "P0", 600, "flat"),  # 9,300 prescriptions
+    ("medication.create", "P1", 6_600, "day"),
+    ("medication.create", "P2", 700, "day"),
+    ("medication.create", "P3", 1_400, "day"),
+    ("administration.create", "P1", 8_400, "rounds"),  # 700 inpatients x 12 doses
+    ("administration.create", "P2", 600, "day"),
+    ("observation.create", "P0", 3_000, "flat"),  # vital signs
+    ("observation.create", "P1", 18_000, "day"),
+    ("admission", "P0", 40, "flat"),  # admissions, registrations
+    ("admission", "P1", 260, "day"),
+    ("admission", "P2", 250, "day"),
+    ("admission", "P3", 2_850, "day"),
+    ("patient.update", "P1", 1_300, "day"),
+    ("patient.update", "P3", 2_000, "day"),
+    ("encounter.finish", "P1", 260, "day"),
+    ("encounter.finish", "P3", 3_100, "day"),
+    ("duplicate", "P3", 30, "day"),  # registered twice, merged later
+    ("back.office", "P4", 10_000, "flat"),  # statistics, billing lists
+)
+# Probes per real second of preset ci, so that every claim reaches its own minimum in 60 s.
+PROBES: Mapping[tuple[str, str], float] = {
+    ("chart.read", "P0"): 6.0,  # RA-1, PR-1: 300 in a window
+    ("chart.read", "P1"): 8.0,
+    ("chart.read", "P2"): 0.5,
+    ("chart.read", "P3"): 2.0,
+    ("order.create", "P0"): 1.6,  # OR-1: 300; all of P0 and a tenth of P1 are STAT: RS-3: 100
+    ("order.create", "P1"): 5.6,
+    ("order.create", "P3"): 0.9,
+    ("medication.create", "P1"): 2.0,
+    ("administration.create", "P1"): 1.5,
+    ("observation.create", "P1"): 1.4,
+    ("specimen", "P1"): 11.0,  # RS-1: 500; 6 % critical: RS-2: 20
+    ("admission", "P0"): 0.15,
+    ("admission", "P1"): 0.3,
+    ("admission", "P3"): 0.35,
+    ("patient.update", "P1"): 0.8,
+    ("encounter.finish", "P3"): 0.4,
+    ("encounter.finish", "P1"): 0.2,
+    ("duplicate", "P3"): 0.08,
+    ("copy.write", "P3"): 1.4,  # RA-3: 50
+    ("back.office", "P4"): 0.2,
+}
+# A claim's own minimum evidence in one run (probes, writes, results or failovers).
+MINIMUM: Mapping[str, int] = {
+    "RA-1": 300, "RA-2": 10, "RA-3": 50, "OR-1": 300, "OR-2": 100, "RS-1": 500, "RS-2": 20,
+    "RS-3": 100, "IN-1": 1_000, "IN-2": 1_000, "IN-3": 1_000, "IN-4": 20, "PR-1": 300, "FO-1": 5,
+    "FO-2": 1_000,
+}  # fmt: skip
+ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One size of run.
+
+    `scale` is the share of the 4,000-patient hospital whose natural traffic is played, `load`
+    multiplies the probes, `window_s` is the fault window that the evidence is reckoned for.
+    """
+
+    name: str
+    scale: float
+    load: float
+    window_s: float
+    asked: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    inpatients: int = 72
+
+    def need(self, claim: str) -> Need:
+        """Evidence that a run of this preset asks of a claim; raises KeyError for an unknown id."""
+        own = MINIMUM[claim]
+        if claim not in self.asked:
+            return Need.full(own)
+        asked, why = self.asked[claim]
+        return Need(claim=own, asked=min(own, asked), why=why)
+
+    def flows(self, patients: int, speed: float, load: float = 1.0) -> tuple[Flow, ...]:
+        """The flows of a hospital with `patients` patients a day, at `speed`."""
+        share = patients / REFERENCE_PATIENTS * self.scale * speed
+        natural = [
+            Flow(kind, klass, per_day / DAY_S * share, shape)
+            for kind, klass, per_day, shape in NATURAL
+        ]
+        probes = [Flow(*key, rate * self.load * load) for key, rate in PROBES.items()]
+        return (*natural, *probes)
+
+
+_SHORT = "preset smoke keeps its fault window to 15-20 s, too short for the claim's own minimum"
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "smoke", scale=1 / 200, load=0.75, window_s=15, inpatients=60,
+            asked={
+                "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
+                "OR-2": (30, _SHORT), "RS-1": (60, _SHORT), "RS-2": (3, _SHORT),
+                "RS-3": (10, _SHORT), "IN-1": (200, _SHORT), "IN-2": (200, _SHORT),
+                "IN-3": (200, _SHORT), "PR-1": (40, _SHORT), "FO-1": (1, ONE_FAILOVER),
+                "FO-2": (100, _SHORT), "RA-2": (3, _SHORT), "IN-4": (10, _SHORT),
+            },
+        ),
+        Preset("ci", scale=1 / 100, load=1.0, window_s=60, asked={"FO-1": (1, ONE_FAILOVER)}),
+        Preset("soak", scale=1 / 20, load=0.5, window_s=600, asked={"FO-1": (1, ONE_FAILOVER)}),
+    )
+}  # fmt: skip
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; raises ValueError that names the known ones."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r} (known: {', '.join(PRESETS)})")
+    return PRESETS[name]
