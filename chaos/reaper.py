@@ -87,6 +87,15 @@ def lives(pid: int, start: int) -> bool:
     return seen is not None and seen.start == start and seen.state not in "ZX"
 
 
+def ticks_now() -> int:
+    """This instant on the scale of Stat.start; 0 when it cannot be told."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return int(uptime * os.sysconf("SC_CLK_TCK"))
+
+
 def boot_id() -> str:
     """Identifies this boot of the machine: process numbers mean nothing after the next one."""
     try:
@@ -98,15 +107,19 @@ def boot_id() -> str:
 def find(scope: Step) -> dict[int, Stat]:
     """Living processes of a scope, by four signs: their working folder lies inside `folder`;
     their environment carries all `marks`; they are the recorded root (`pidfile`); or they descend
-    from one of these. A shell that a person opened in the folder (it has a terminal) is not one.
+    from one of these. A shell that a person opened in the folder (it has a terminal) is not one,
+    nor is any process that is older than the stack (`born`, in ticks since boot).
     """
     folder = str(scope["folder"])
     marks = [str(m).encode() for m in scope.get("marks", ())]
     root = read_pidfile(scope.get("pidfile", ""))
+    born = int(scope.get("born", 0))
     every: dict[int, Stat] = {}
     found: dict[int, Stat] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit() or (seen := stat(int(name))) is None or seen.state in "ZX":
+            continue
+        if seen.start < born:
             continue
         pid = int(name)
         every[pid] = seen

@@ -55,6 +55,23 @@ class Toxic:
     toxicity: float = 1.0
 
 
+Outcome = Literal["answered", "silent", "refused", "reset", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLook:
+    """What one connection through a link's proxy met, and after how many milliseconds.
+
+    answered: bytes came back; silent: connected, but nothing came; refused: no connection; reset:
+    RST; closed: the other side closed without a byte. `asked` is False where the protocol has
+    no question that any server answers (only connecting was tried then).
+    """
+
+    outcome: Outcome
+    ms: float
+    asked: bool = True
+
+
 class Runtime(Protocol):
     """What an experiment may ask of the place where its stack runs.
 
@@ -145,6 +162,14 @@ class Runtime(Protocol):
 
     def link_enabled(self, link: str) -> bool:
         """Whether the link's proxy accepts connections now."""
+        ...
+
+    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+        """Connect through the link's proxy, ask what the protocol answers, and say what came.
+
+        Bounded by `within_s`, never raises. `poke` sends one byte where the protocol has no
+        question (only for faults that keep that byte from the target).
+        """
         ...
 
     def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:

@@ -23,6 +23,7 @@ from chaos import reaper
 from chaos.runtime import (
     Address,
     Health,
+    LinkLook,
     NotReady,
     Progress,
     RuntimeFailure,
@@ -32,6 +33,7 @@ from chaos.runtime import (
 )
 from chaos.runtime import surroundings as env
 from chaos.runtime.health import ask_health
+from chaos.runtime.link_probe import look
 from chaos.runtime.ports import HOST, PortBlock, reserve
 from chaos.stack import Service, Stack
 from chaos.toxiproxy.client import ProxyValue, ToxicValue, Toxiproxy, ToxiproxyError
@@ -43,6 +45,7 @@ ASK_S = 1.0  # one readiness question
 DEGRADED_S = 8.0  # a service that stays degraded so long while all rise is taken as it is
 CLASH_TRIES = 3  # a port that somebody took meanwhile: the stack moves to another block
 PORTS_CLOSED_S = 2.0
+BORN_SLACK_TICKS = 100  # clocks of the kernel may round
 SOCKET_ROOM = 40  # characters of TMPDIR that leave room for PostgreSQL's socket paths
 CLASH_WORDS = ("address already in use", "EADDRINUSE", "Errno 98")
 
@@ -73,6 +76,7 @@ class ProcessRuntime:
         self.id = secrets.token_hex(4)
         self.folder = Path(_short_temp()) / f"hc-{self.id}"
         self.logs = run_folder.absolute() / "logs"
+        self._born = max(0, reaper.ticks_now() - BORN_SLACK_TICKS)
         self._seed = seed
         self._toxiproxy = tuple(toxiproxy) if toxiproxy else _toxiproxy_command()
         self._names = [(s.name, p.name) for s in stack.services for p in s.ports]
@@ -237,6 +241,12 @@ class ProcessRuntime:
         except ToxiproxyError as error:
             raise RuntimeFailure(str(error)) from error
 
+    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+        """One real connection through the link's proxy."""
+        k = self.stack.link(link)
+        protocol = self.stack.service(k.target).port(k.port).protocol
+        return look(self.link_address(link), protocol, within_s, poke)
+
     def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:
         """Remove these toxics; the last resort recreates the proxy."""
         return ({"do": "clear_toxics", "toxics": list(names), **self._proxy_step(link)},)
@@ -266,6 +276,7 @@ class ProcessRuntime:
             "folder": str(self.folder),
             "marks": [f"{env.MARK}={self.id}"],
             "shm_list": self._shm_list(),
+            "born": self._born,
         }
         if service:
             if service != PROXIES:

@@ -1,0 +1,246 @@
+"""Runtime `fake`: a stack that exists only in memory, for rehearsals and for tests.
+
+It touches nothing: no process, no port, no file. Its undo steps are words for a reaper (the world
+it changed goes with this process); `play` understands them here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chaos.runtime import (
+    Address,
+    Health,
+    LinkLook,
+    NotReady,
+    Progress,
+    RuntimeFailure,
+    State,
+    Step,
+    Toxic,
+)
+from chaos.stack import Stack
+
+FIRST_PORT = 20_000
+QUICK_MS = 0.1  # round trip of a healthy link
+
+
+@dataclass(slots=True)
+class _Process:
+    number: int
+    state: State = "running"
+
+
+@dataclass(slots=True)
+class _Proxy:
+    enabled: bool = True
+    opens_t: float = float("inf")
+    toxics: dict[str, tuple[Toxic, float]] = field(default_factory=dict)  # name → (toxic, end)
+
+
+class FakeRuntime:
+    """The stack in memory. `deaf`: verbs that are ordered in vain, to test those who look;
+    `sick`: services that answer their health question with that status."""
+
+    name = "fake"
+
+    def __init__(self, stack: Stack, deaf: Iterable[str] = ()) -> None:
+        self.stack = stack
+        self.raised = False
+        self.deaf = set(deaf)
+        self.sick: dict[str, str] = {}
+        self.calls: list[str] = []
+        self._processes: dict[str, _Process] = {}
+        self._proxies = {link.name: _Proxy() for link in stack.links}
+        self._started = 0
+
+    # ------------------------------------------------------------ up and down
+
+    def undo_up(self) -> tuple[Step, ...]:
+        """In words; playing it here takes everything down."""
+        return (_step("down", self.stack.name, f"take the stack {self.stack.name} down"),)
+
+    def up(self, progress: Progress) -> None:
+        """Everything is ready at once, except what is sick."""
+        for service in self.stack.services:
+            self._start(service.name)
+            progress(service.name, "starting")
+        for service in self.stack.services:
+            if (health := self.health(service.name)).status not in ("ready", "degraded"):
+                raise NotReady(f"{service.name} was not ready: {health.status} (it was made sick)")
+            progress(service.name, "ready")
+        self.raised = True
+
+    def down(self) -> None:
+        """Everything is gone at once."""
+        self.raised = False
+        self._processes.clear()
+
+    def forget_remains(self) -> None:
+        """There are none."""
+        self.down()
+
+    def play(self, steps: tuple[Step, ...]) -> None:
+        """Play this runtime's own steps."""
+        for step in steps:
+            verb, name = str(step.get("verb")), str(step.get("name"))
+            if verb == "down":
+                self.down()
+            elif verb == "start":
+                self.start(name)
+            elif verb == "resume":
+                self.resume(name)
+            elif verb == "open":
+                self.set_link(name, True)
+            elif verb == "clear":
+                self._clear(name, step["toxics"])
+            else:
+                raise RuntimeFailure(f"unknown undo step {dict(step)}")
+
+    # ------------------------------------------------------------ seeing
+
+    def identity(self, service: str) -> str:
+        """A number that no later instance has."""
+        process = self._processes.get(self.stack.service(service).name)
+        return f"{process.number}/0" if process else ""
+
+    def state(self, service: str) -> State:
+        """As the verbs left it."""
+        process = self._processes.get(self.stack.service(service).name)
+        return process.state if process else "gone"
+
+    def health(self, service: str) -> Health:
+        """ready when running, silent when not, and as told when sick."""
+        if self.state(service) != "running":
+            return Health("silent", f"{service} does not answer")
+        return Health(self.sick.get(service, "ready"))
+
+    def address(self, service: str, port: str) -> Address:
+        """A documentation address (RFC 5737) that nobody can reach."""
+        self.stack.service(service).port(port)
+        every = [(s.name, p.name) for s in self.stack.services for p in s.ports]
+        return Address("192.0.2.1", FIRST_PORT + every.index((service, port)))
+
+    def link_address(self, link: str) -> Address:
+        """A documentation address (RFC 5737) that nobody can reach."""
+        names = [k.name for k in self.stack.links]
+        return Address("192.0.2.2", FIRST_PORT + names.index(self.stack.link(link).name))
+
+    # ------------------------------------------------------------ services
+
+    def kill(self, service: str) -> None:
+        """It is gone."""
+        if self._heard("kill", service):
+            self._processes.pop(service, None)
+
+    def pause(self, service: str) -> None:
+        """It is paused, if it runs."""
+        if self._heard("pause", service) and (process := self._processes.get(service)):
+            process.state = "paused"
+
+    def resume(self, service: str) -> None:
+        """It runs, if it was paused."""
+        if self._heard("resume", service) and (process := self._processes.get(service)):
+            process.state = "running"
+
+    def stop(self, service: str) -> None:
+        """It is gone."""
+        if self._heard("stop", service):
+            self._processes.pop(service, None)
+
+    def start(self, service: str) -> None:
+        """It runs again, as another instance."""
+        if self._heard("start", service) and service not in self._processes:
+            self._start(service)
+
+    def undo_kill(self, service: str) -> tuple[Step, ...]:
+        """Start it again."""
+        return (_step("start", self.stack.service(service).name, f"start {service} again"),)
+
+    def undo_pause(self, service: str) -> tuple[Step, ...]:
+        """Thaw it."""
+        return (_step("resume", self.stack.service(service).name, f"thaw {service}"),)
+
+    # ------------------------------------------------------------ links
+
+    def add_toxic(self, link: str, toxic: Toxic, expires_s: float) -> None:
+        """Remember it until it expires."""
+        if self._heard("add_toxic", link):
+            if toxic.name in self._proxy(link).toxics:
+                raise RuntimeFailure(f"toxic {toxic.name} is on {link} already")
+            end = time.monotonic() + expires_s if expires_s > 0 else float("inf")
+            self._proxy(link).toxics[toxic.name] = (toxic, end)
+
+    def toxics(self, link: str) -> tuple[str, ...]:
+        """Names of those that have not expired."""
+        return tuple(toxic.name for toxic in self._live_toxics(link))
+
+    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0) -> None:
+        """Remember it; a closed link opens by itself when that expires."""
+        if self._heard("set_link", link):
+            proxy = self._proxy(link)
+            proxy.enabled = enabled
+            ends = expires_s > 0 and not enabled
+            proxy.opens_t = time.monotonic() + expires_s if ends else float("inf")
+
+    def link_enabled(self, link: str) -> bool:
+        """As it was set, or open again by itself."""
+        proxy = self._proxy(link)
+        return proxy.enabled or time.monotonic() >= proxy.opens_t
+
+    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+        """What a caller would meet, reckoned from toxics and from the target's state."""
+        k = self.stack.link(link)
+        asked = self.stack.service(k.target).port(k.port).protocol in ("http", "postgres")
+        toxics = {toxic.type: toxic for toxic in self._live_toxics(link)}
+        if not self.link_enabled(link):
+            return LinkLook("refused", QUICK_MS, asked)
+        if "reset_peer" in toxics and (asked or poke):
+            return LinkLook("reset", QUICK_MS, asked)
+        if self.state(k.target) == "gone":
+            return LinkLook("closed", QUICK_MS, asked)
+        late = toxics["latency"].attributes.get("latency", 0) if "latency" in toxics else 0
+        mute = "timeout" in toxics or self.state(k.target) == "paused" or not asked
+        if mute or late > within_s * 1e3:
+            return LinkLook("silent", within_s * 1e3, asked)
+        return LinkLook("answered", QUICK_MS + late, asked)
+
+    def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:
+        """Remove these toxics."""
+        text = f"remove {', '.join(names)} from the link {link}"
+        return ({**_step("clear", self.stack.link(link).name, text), "toxics": list(names)},)
+
+    def undo_set_link(self, link: str) -> tuple[Step, ...]:
+        """Open the link."""
+        return (_step("open", self.stack.link(link).name, f"open the link {link}"),)
+
+    # ------------------------------------------------------------ inside
+
+    def _heard(self, verb: str, name: str) -> bool:
+        if name not in self._proxies:
+            self.stack.service(name)
+        self.calls.append(f"{verb} {name}")
+        return verb not in self.deaf
+
+    def _start(self, service: str) -> None:
+        self._started += 1
+        self._processes[service] = _Process(self._started)
+
+    def _proxy(self, link: str) -> _Proxy:
+        return self._proxies[self.stack.link(link).name]
+
+    def _live_toxics(self, link: str) -> list[Toxic]:
+        now = time.monotonic()
+        return [toxic for toxic, end in self._proxy(link).toxics.values() if now < end]
+
+    def _clear(self, link: str, names: object) -> None:
+        assert isinstance(names, list)
+        if self._heard("clear", link):
+            for name in names:
+                self._proxy(link).toxics.pop(str(name), None)
+
+
+def _step(verb: str, name: str, text: str) -> dict[str, object]:
+    return {"do": "nothing", "text": text, "verb": verb, "name": name}
