@@ -1,71 +1,56 @@
 """Faults: values that say what goes wrong, to which targets, how to undo it and how to see it.
 
 A fault never touches anything but through a Runtime, and never begins without its undo on disk.
+`EVERY_FAULT` is the one list: a new fault is one new file, one new test and one line there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from chaos.faults.bandwidth import Bandwidth
+from chaos.faults.crash_loop import CrashLoop
+from chaos.faults.cut import Cut
+from chaos.faults.fault import Fault, Observation, TargetError
+from chaos.faults.flap import Flap
+from chaos.faults.kill import Kill
+from chaos.faults.latency import Latency
+from chaos.faults.lose_room import LoseRoom
+from chaos.faults.pause import Pause
+from chaos.faults.reset import Reset
+from chaos.faults.slow_close import SlowClose
+from chaos.faults.stop import Stop
+from chaos.faults.targets import Chosen, LinksBetween, LinksOf
 
-from chaos.runtime import Runtime, Step
-from chaos.stack import Stack
+EVERY_FAULT: tuple[type[Fault], ...] = (
+    Kill,
+    Pause,
+    Stop,
+    CrashLoop,
+    Latency,
+    Bandwidth,
+    Cut,
+    Reset,
+    SlowClose,
+    Flap,
+    LoseRoom,
+)
 
-
-class TargetError(ValueError):
-    """A target that is empty, unknown or ambiguous: nothing is injected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What an effect probe saw: whether it is as wanted, and the words for the journal."""
-
-    ok: bool
-    text: str
-
-
-class Fault(Protocol):
-    """One thing that goes wrong."""
-
-    @property
-    def kind(self) -> str:
-        """kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, room."""
-        ...
-
-    @property
-    def story(self) -> str:
-        """One sentence for the report: `ehr-a crashes (SIGKILL, no restart)`."""
-        ...
-
-    def pinned(self, runtime: Runtime) -> Fault:
-        """The same fault with its targets fixed, by name and by identity; call it first.
-
-        Resolvers (`the current primary`) are asked here, once. TargetError when a target is
-        unknown, ambiguous, not running, or when there are too many. On a runtime that is not
-        raised (a rehearsal) nothing is asked: a resolver stands for its first candidate.
-        """
-        ...
-
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        """Services or links, resolved against the stack; TargetError when there are none."""
-        ...
-
-    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        """The undo as data, complete before anything begins."""
-        ...
-
-    def begin(self, runtime: Runtime, lease_s: float) -> None:
-        """Change the world. Only the experiment calls this, under a lease of `lease_s`."""
-        ...
-
-    def seen(self, runtime: Runtime) -> Observation:
-        """Look once whether the fault is in effect."""
-        ...
-
-    def end(self, runtime: Runtime) -> None:
-        """Undo it; idempotent."""
-        ...
-
-    def gone(self, runtime: Runtime) -> Observation:
-        """Look once whether the fault's effect is gone (services run and are ready again)."""
-        ...
+__all__ = [
+    "EVERY_FAULT",
+    "Bandwidth",
+    "Chosen",
+    "CrashLoop",
+    "Cut",
+    "Fault",
+    "Flap",
+    "Kill",
+    "Latency",
+    "LinksBetween",
+    "LinksOf",
+    "LoseRoom",
+    "Observation",
+    "Pause",
+    "Reset",
+    "SlowClose",
+    "Stop",
+    "TargetError",
+]
