@@ -19,214 +19,41 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import msgspec
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
 
 from stacks.hospital import bugs, settings
-from stacks.hospital.admission import DEFAULT_PRIORITY, PRIORITIES, Admission, Shed
-from stacks.hospital.health import Check, Health
+from stacks.hospital.admission import Admission
+from stacks.hospital.answers import (
+    FHIR,
+    JSON,
+    MAX_BODY_BYTES,
+    NDJSON,
+    Refusal,
+    answer,
+    body,
+    outcome,
+    priority_of,
+)
+from stacks.hospital.door import Background, Door, Face
+from stacks.hospital.health import Health
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Settings
 
-MAX_BODY_BYTES = 1024 * 1024
-BODY_S = 5.0
-"""How long a client may take to send its body."""
 ANNOUNCE_S = 0.3
 """How long a stopping service goes on listening, so that its health can be seen as `stopping`."""
 KEEP_ALIVE_S = 120
 RESTART_S = 0.5
 """Pause before background work that died is started again."""
 BACKLOG = 512
-FHIR = "application/fhir+json"
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
-
-
-class Refusal(Exception):
-    """The request is refused: becomes `status` with an OperationOutcome that says why.
-
-    `code` is a FHIR issue type: invalid, not-found, conflict, transient, throttled, timeout, ...
-    """
-
-    def __init__(
-        self, status: int, code: str, diagnostics: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(diagnostics)
-        self.status, self.code, self.diagnostics = status, code, diagnostics
-        self.headers = dict(headers or {})
-
-
-Background = Callable[[asyncio.Event], Awaitable[None]]
-"""Work that runs until the event is set, then finishes what it holds and returns."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """What a service shows and does: its routes, health checks and background work."""
-
-    routes: Sequence[BaseRoute] = ()
-    checks: Mapping[str, Check] = field(default_factory=dict)
-    background: Sequence[Background] = ()
-    admission: Admission = field(default_factory=Admission)
-
 
 Service = Callable[[Settings, Log], AbstractAsyncContextManager[Face]]
-
-
-def answer(
-    content: object,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    media_type: str = FHIR,
-) -> Response:
-    """A JSON answer of anything msgspec can encode (bytes are taken as JSON already)."""
-    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    return Response(body, status, headers, media_type)
-
-
-def outcome(
-    status: int, code: str, diagnostics: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """An OperationOutcome with one issue."""
-    issue = {"severity": "error", "code": code, "diagnostics": diagnostics}
-    content = {"resourceType": "OperationOutcome", "issue": [issue]}
-    return answer(content, status, headers)
-
-
-async def body(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The request's body; Refusal 413 above the limit, 408 when it does not arrive in BODY_S."""
-    too_large = Refusal(413, "too-long", f"the body exceeds {limit_bytes} bytes; send less",
-                        {"Connection": "close"})
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit_bytes:
-        raise too_large
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit_bytes:
-                    raise too_large
-                parts.append(part)
-    except TimeoutError:
-        raise Refusal(408, "timeout", f"the body did not arrive within {BODY_S} s",
-                      {"Connection": "close"}) from None
-    return b"".join(parts)
-
-
-def priority_of(request: Request) -> int:
-    """0 to 4 from X-Priority (absent = 3); Refusal 400 for anything else."""
-    return _priority(request.headers.get("x-priority"))
-
-
-def _priority(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_PRIORITY
-    if text not in PRIORITIES:
-        raise Refusal(400, "value", f"X-Priority is {text[:20]!r}; one of {', '.join(PRIORITIES)}")
-    return PRIORITIES.index(text)
-
-
-class _Door:
-    """ASGI: health always, nothing else while starting or stopping, then admission."""
-
-    def __init__(self, name: str, log: Log) -> None:
-        self.health = Health(name)
-        self.log = log
-        self.face: Face | None = None
-        self.app: ASGIApp | None = None
-        self.in_progress = 0
-
-    def open(self, face: Face) -> None:
-        """Serve this face from now on."""
-        self.health.checks.update(face.checks)
-        self.face = face
-        self.app = Starlette(
-            routes=list(face.routes),
-            exception_handlers={
-                Refusal: _refused, HTTPException: _http_refused, Exception: _failed,
-            },
-        )
-        self.health.phase = "ready"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        if scope["path"] == "/health":
-            status, report = await self.health.report()
-            await answer(report, status, media_type=JSON)(scope, receive, send)
-            return
-        self.in_progress += 1
-        try:
-            await self._serve(scope, receive, send)
-        finally:
-            self.in_progress -= 1
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.face is None or self.app is None or self.health.phase != "ready":
-            refused = outcome(503, "transient", f"{self.health.service} is {self.health.phase}",
-                              {"Retry-After": "1", "Connection": "close"})
-            await refused(scope, receive, send)
-            return
-        began = False
-
-        async def watched(message: Any) -> None:
-            nonlocal began
-            began = True
-            await send(message)
-
-        try:
-            given = next((v for k, v in scope["headers"] if k == b"x-priority"), None)
-            priority = _priority(given.decode("latin-1") if given is not None else None)
-            async with self.face.admission.slot(priority):
-                await self.app(scope, receive, watched)
-            return
-        except Shed as shed:
-            response = outcome(503, "throttled", str(shed),
-                               {"Retry-After": str(shed.retry_after_s)})
-        except Refusal as refusal:
-            response = outcome(refusal.status, refusal.code, refusal.diagnostics, refusal.headers)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            self.log.defect("request_failed", error, path=scope["path"], method=scope["method"])
-            response = outcome(500, "exception", _FAILED)
-        if not began:
-            await response(scope, receive, send)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    return outcome(error.status, error.code, error.diagnostics, error.headers)
-
-
-_FAILED = "an unexpected error; see this service's log for the event request_failed"
-
-
-async def _failed(_: Request, __: Exception) -> Response:
-    return outcome(500, "exception", _FAILED)
-
-
-_HTTP_CODES = {404: "not-found", 405: "not-supported"}
-
-
-async def _http_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _HTTP_CODES.get(error.status_code, "invalid")
-    text = f"{request.method} {request.url.path}: {error.detail}"
-    return outcome(error.status_code, code, text, error.headers)
 
 
 class _Server(uvicorn.Server):
@@ -277,7 +104,7 @@ def _listen(chosen: Settings) -> socket.socket:
 
 
 async def _serve(service: Service, chosen: Settings, log: Log, bound: socket.socket) -> int:
-    door = _Door(chosen.name, log)
+    door = Door(chosen.name, log)
     server = _Server(uvicorn.Config(
         door, log_config=None, access_log=False, lifespan="off", backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False, ws="none",
@@ -302,7 +129,7 @@ async def _serve(service: Service, chosen: Settings, log: Log, bound: socket.soc
 
 
 async def _until_stopped(
-    face: Face, door: _Door, log: Log, stop: asyncio.Event, stop_s: float
+    face: Face, door: Door, log: Log, stop: asyncio.Event, stop_s: float
 ) -> None:
     """Run the background work; when told to stop, finish requests, then the background work."""
     winding_up = asyncio.Event()

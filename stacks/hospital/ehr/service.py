@@ -15,8 +15,9 @@ from stacks.hospital.bugs import planted
 from stacks.hospital.ehr.inbound import Inbound
 from stacks.hospital.ehr.outbox import Outbox
 from stacks.hospital.ehr.pair import Pair, Unavailable, Unknown
-from stacks.hospital.ehr.routes import Routes
+from stacks.hospital.ehr.reading import Reading
 from stacks.hospital.ehr.schema import Schema
+from stacks.hospital.ehr.writing import Writing
 from stacks.hospital.health import Degraded, Unready
 from stacks.hospital.web import Admission, Face, Log, Settings
 from stacks.hospital.wire.mllp import MllpClient, MllpServer
@@ -97,7 +98,8 @@ async def ehr(settings: Settings, log: Log) -> AsyncIterator[Face]:
     schema = Schema(pair, log)
     inbound = Inbound(pair, schema, log)
     outbox = Outbox(pair, MllpClient(engine), log)
-    routes = Routes(pair, schema, outbox, MllpClient(engine), log)
+    reading = Reading(pair, outbox)
+    writing = Writing(pair, schema, outbox, MllpClient(engine), log)
     server = MllpServer(
         inbound.answer, on_error=lambda why: log.warn_once_per(5.0, "mllp_dropped", reason=why)
     )
@@ -108,7 +110,7 @@ async def ehr(settings: Settings, log: Log) -> AsyncIterator[Face]:
         await server.stop()
 
     yield Face(
-        routes=routes.list(),
+        routes=[*writing.routes(), *reading.routes()],
         checks={"database": DatabaseCheck(pair, schema, settings.name)},
         background=[pair.watch, schema.prepare, outbox.run, receive],
         admission=admission(),
