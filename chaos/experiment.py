@@ -17,7 +17,7 @@ from chaos.claims.judge import steady_reasons
 from chaos.faults import Fault, Observation
 from chaos.journal import events as ev
 from chaos.journal.history import History
-from chaos.journal.writer import Writer
+from chaos.journal.writer import JournalError, Writer
 from chaos.lease import Lease, LeaseError, Leases
 from chaos.run import Run, why
 from chaos.runtime import Runtime, RuntimeFailure

@@ -94,8 +94,8 @@ class Stack:
 
     `outside` are callers that are not services (wards, admission desk): their links have proxies
     as well. `audit` is the program that reads every store after the traffic has stopped; `load`
-    opens the traffic in a web UI. `speed` is hospital seconds per real second (human durations only); `defect` names the one planted
-    defect that is switched on, if any.
+    opens the traffic in a web UI. `speed` is hospital seconds per real second (human durations
+    only); `defect` names the one planted defect that is switched on, if any.
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""Benchmarks: what is fast enough, measured; one JSON line per figure. Never timed tests."""
