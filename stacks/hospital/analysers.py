@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from stacks.hospital import analysers_http, criticals
+from stacks.hospital.admission import PRIORITIES, Admission, Lane
 from stacks.hospital.analysers_http import Tube
 from stacks.hospital.analytes import measure, share
 from stacks.hospital.bugs import planted
@@ -37,6 +38,8 @@ LOOK_S = 0.1  # real seconds between two looks at the line
 BATCH = 200  # specimens that finish in one transaction
 BUFFER_MAX = 100  # planted defect only
 LIS = "lis"
+LANE = Lane(slots=64, waiting=1000, wait_s=4.0, retry_after_s=1)
+"""A tube in a technician's hand is not shed by class: all wait alike."""
 ANALYSERS_SCHEMA = (
     QUEUE_SCHEMA
     + criticals.CRITICALS_SCHEMA
@@ -197,7 +200,10 @@ async def analysers(settings: Settings, log: Log) -> AsyncIterator[Face]:
         )  # fmt: skip
         background.append(line.courier.run)
     checks: dict[str, Check] = {"buffer": store.check, LIS: line.check}
-    yield Face(routes=analysers_http.routes(line), checks=checks, background=background)
+    yield Face(
+        routes=analysers_http.routes(line), checks=checks, background=background,
+        admission=Admission([LANE] * len(PRIORITIES)),
+    )  # fmt: skip
     await store.close()
 
 

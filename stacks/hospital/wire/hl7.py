@@ -25,7 +25,8 @@ from stacks.hospital.wire.segments import (
 
 __all__ = [
     "ACCEPTED", "Ack", "Adt", "Body", "Header", "Hl7Error", "Message", "Order", "Report", "Value",
-    "build", "build_ack", "new_control_id", "parse", "parse_ack", "parse_header", "replies",
+    "build", "build_ack", "new_control_id", "parse", "parse_ack", "parse_header",
+    "replies", "rescue_header",
 ]  # fmt: skip
 
 ADT_EVENTS = {
@@ -38,6 +39,7 @@ _STATUS_LETTER = {word: letter for letter, word in REPORT_STATUS.items()}
 ACCEPTED = frozenset({"AA", "CA"})
 ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
 CRITICAL_FLAGS = frozenset({"HH", "LL"})
+HEAD_BYTES = 4096
 CONTROL_ID_MAX = 64  # the standard says 20; accept more, build 20
 
 
@@ -305,6 +307,19 @@ def parse(payload: bytes) -> Message:
 def parse_ack(payload: bytes) -> Ack:
     """An acknowledgement. Raises: Hl7Error."""
     return _ack(split_message(payload))
+
+
+def rescue_header(payload: bytes) -> Header:
+    """What can be read of the MSH of a bad message, so that its refusal finds its sender."""
+    head = payload[:HEAD_BYTES].replace(b"\n", b"\r").lstrip(b"\r").partition(b"\r")[0]
+    try:
+        msh = split_message(head.decode("utf-8", "replace").encode(), header_only=True).msh
+    except Hl7Error:
+        return Header("", accept="", application="")  # original mode, MSA-2 empty
+    return Header(
+        msh.get(10)[:CONTROL_ID_MAX], msh.get(9), msh.get(9, 2), msh.get(3), msh.get(5), 0.0,
+        msh.get(15), msh.get(16),
+    )  # fmt: skip
 
 
 def _header(msh: Segment) -> Header:

@@ -13,11 +13,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from stacks.hospital.wire.hl7 import Header, Hl7Error, parse_header, replies
+from stacks.hospital.wire.hl7 import (
+    Header,
+    Hl7Error,
+    parse_header,
+    replies,
+    rescue_header,
+)
 from stacks.hospital.wire.mllp import MAX_MESSAGE_BYTES, Frame
 
 REFUSALS_KEPT = 100
-NO_HEADER = Header("", accept="", application="")  # nothing known: original mode, MSA-2 empty
 
 Receive = Callable[[Header, bytes], Awaitable[None]]
 
@@ -55,7 +60,8 @@ class Intake:
 
     async def answer(self, frame: Frame) -> list[bytes]:
         """The replies owed for one frame; see hl7.replies."""
-        header, refusal = NO_HEADER, None
+        header: Header | None = None
+        refusal: Hl7Error | None = None
         try:
             header = parse_header(_whole_header(frame))
             if frame.oversized:
@@ -64,6 +70,7 @@ class Intake:
             self.accepted += 1
         except Hl7Error as error:
             refusal = error
+            header = header or rescue_header(frame.payload)
             self._note(header, error)
         return replies(header, refusal, self._name, application=self._application)
 

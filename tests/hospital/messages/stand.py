@@ -17,6 +17,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+from starlette.routing import BaseRoute
+
+from stacks.hospital.admission import Admission
+from stacks.hospital.door import Door, Face
+from stacks.hospital.log import Log
 from stacks.hospital.wire.hl7 import Hl7Error, parse_header, replies
 from stacks.hospital.wire.mllp import Frame, MllpServer
 
@@ -47,11 +53,20 @@ async def until(what: str, within_s: float, condition: Callable[[], object]) -> 
         await asyncio.sleep(POLL_S)
 
 
+def browser(
+    routes: Sequence[BaseRoute], admission: Admission | None = None
+) -> httpx.AsyncClient:
+    """An HTTP client of a service's face, without network."""
+    door = Door("service", Log("test"))
+    door.open(Face(routes=routes, admission=admission or Admission()))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://service")
+
+
 class Peer:
     """A destination that keeps what it accepts; `decide` may refuse, stall or hang up."""
 
     def __init__(
-        self, decide: Callable[[str, int], Hl7Error | None | Awaitable[None]] | None = None
+        self, decide: Callable[[str, int], Hl7Error | Awaitable[None] | None] | None = None
     ) -> None:
         self.seen: list[str] = []  # MSH-10 of every frame, as it came
         self.kept: list[bytes] = []

@@ -1,0 +1,216 @@
+"""The engine: routes, stores, then acknowledges; takes a message once; refuses with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from stacks.hospital import engine_http
+from stacks.hospital.engine import ENGINE_SCHEMA, Engine
+from stacks.hospital.log import Log
+from stacks.hospital.settings import Settings
+from stacks.hospital.store import Store, StoreError
+from stacks.hospital.wire.hl7 import (
+    Ack,
+    Adt,
+    Header,
+    Hl7Error,
+    Order,
+    Report,
+    Value,
+    build,
+    parse_ack,
+)
+from stacks.hospital.wire.mllp import Frame
+
+from .stand import Peer, asynchronous, browser, until
+
+ADT = Adt("A01", "M1", visit="V1")
+ORDER = Order("P1", "M1", ("NA",))
+REPORT = Report("S1", "P1", "M1", "final", (Value("NA", "140"),))
+
+
+@asynccontextmanager
+async def engine_in(folder: Path, **links: int) -> AsyncIterator[Engine]:
+    """An engine without its process; links ehr_a, ehr_b, lis are ports of peers."""
+    store = Store(folder / "engine.db", ENGINE_SCHEMA)
+    works = Engine(store, Log("engine"))
+    environment = {f"LINK_{n.upper()}_MLLP": f"127.0.0.1:{port}" for n, port in links.items()}
+    works.connect(Settings("engine", "A", folder, environment=environment))
+    stop = asyncio.Event()
+    running = [asyncio.create_task(courier.run(stop)) for courier in works.couriers.values()]
+    try:
+        yield works
+    finally:
+        stop.set()
+        if running:
+            await asyncio.wait(running, timeout=5)
+        await store.close()
+
+
+async def give(works: Engine, control_id: str, body: Adt | Order | Report, **msh: str) -> Ack:
+    payload = build(Header(control_id, sender=msh.pop("sender", "GAM"), at=1e9, **msh), body)
+    (reply,) = await works.intake.answer(Frame(payload))
+    return parse_ack(reply)
+
+
+def waiting(works: Engine) -> dict[str, list[str]]:
+    return {
+        name: [item.control_id for item in works.queue.waiting(name, 100)]
+        for name in ("ehr", "lis")
+    }
+
+
+@asynchronous
+async def test_each_type_has_its_route(tmp_path: Path) -> None:
+    """ADT → ehr and lis, OML → lis, ORU → ehr; enhanced mode is answered CA, original AA."""
+    async with engine_in(tmp_path) as works:
+        assert (await give(works, "C1", ADT)).code == "CA"
+        assert (await give(works, "C2", ORDER, accept="", application="")).code == "AA"
+        assert (await give(works, "C3", REPORT)).code == "CA"
+        assert waiting(works) == {"ehr": ["C1", "C3"], "lis": ["C1", "C2"]}
+
+
+@asynchronous
+async def test_an_accepted_message_is_in_the_file(tmp_path: Path) -> None:
+    """When CA is given the message lies, committed, in the queue of every destination."""
+    async with engine_in(tmp_path) as works:
+        await give(works, "C1", ADT)
+        with sqlite3.connect(tmp_path / "engine.db") as other:
+            rows = other.execute("SELECT destination FROM queue ORDER BY id").fetchall()
+        assert rows == [("ehr",), ("lis",)]
+
+
+@asynchronous
+async def test_a_repetition_is_acknowledged_and_kept_once(tmp_path: Path) -> None:
+    """The same MSH-10 of a sender again is CA and queued once, also concurrently and later."""
+    async with engine_in(tmp_path) as works:
+        acks = await asyncio.gather(*(give(works, "C1", ORDER) for _ in range(20)))
+        assert {ack.code for ack in acks} == {"CA"}
+        assert (await give(works, "C1", ORDER, sender="OTHER")).code == "CA"
+        assert waiting(works)["lis"] == ["C1", "C1"], "another sender may use the same MSH-10"
+    async with engine_in(tmp_path) as works:
+        assert (await give(works, "C1", ORDER)).code == "CA"
+        assert len(waiting(works)["lis"]) == 2, "remembered across a restart"
+
+
+@asynchronous
+async def test_a_reused_control_id_is_refused(tmp_path: Path) -> None:
+    """MSH-10 used for other content is refused 205: it would be lost as a repetition."""
+    async with engine_in(tmp_path) as works:
+        await give(works, "C1", ORDER)
+        ack = await give(works, "C1", Order("P2", "M1", ("NA",)))
+        assert (ack.code, ack.error) == ("CE", "205")
+        assert waiting(works)["lis"] == ["C1"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "answer"),
+    [
+        (b"nonsense", "AR  100"),
+        (b"MSH|^~\\&|A|||||||C1|P|2.5.1\r", "AE C1 101"),
+        (build(Header("C1"), ORDER).replace(b"OML^O21", b"DFT^P03"), "CR C1 200"),
+        (build(Header("C1"), ORDER).replace(b"2.5.1", b"9.9"), "CR C1 203"),
+        (build(Header("C1"), ORDER) + b"x\r", "CR C1 100"),
+        (build(Header("C1"), ORDER) + b"NTE|1||\xff\r", "CE C1 102"),
+        (b"", "AR  100"),
+    ],
+)
+@asynchronous
+async def test_what_cannot_be_carried_is_refused(
+    tmp_path: Path, payload: bytes, answer: str
+) -> None:
+    """Malformed, unknown type or version: a negative acknowledgement with its code, none queued."""
+    async with engine_in(tmp_path) as works:
+        (reply,) = await works.intake.answer(Frame(payload))
+        ack = parse_ack(reply)
+        assert f"{ack.code} {ack.control_id} {ack.error}" == answer
+        assert waiting(works) == {"ehr": [], "lis": []}
+        assert works.intake.refusals[0].reason
+
+
+@asynchronous
+async def test_an_oversized_message_is_refused(tmp_path: Path) -> None:
+    """Only the head of it was read: refused under its own MSH-10."""
+    async with engine_in(tmp_path) as works:
+        head = build(Header("BIG"), ORDER)
+        (reply,) = await works.intake.answer(Frame(head, oversized=True))
+        assert (parse_ack(reply).code, parse_ack(reply).control_id) == ("CE", "BIG")
+        assert waiting(works) == {"ehr": [], "lis": []}
+
+
+@asynchronous
+async def test_a_disk_that_refuses_means_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room in the queue: CE 207, which tells the sender to repeat it; never CA."""
+
+    async def refuse(*_: object) -> None:
+        raise StoreError("disk full")
+
+    async with engine_in(tmp_path) as works:
+        monkeypatch.setattr(works.store, "write", refuse)
+        ack = await give(works, "C1", ORDER)
+        assert (ack.code, ack.error, ack.transient) == ("CE", "207", True)
+
+
+@asynchronous
+async def test_one_destination_away_does_not_hold_the_other(tmp_path: Path) -> None:
+    """The record is away: the laboratory gets its messages; later the record gets all, in order."""
+    lis = await Peer().start()
+    ehr = await Peer().start()
+    await ehr.stop()
+    async with engine_in(tmp_path, ehr_a=ehr.port, lis=lis.port) as works:
+        names = [f"C{number}" for number in range(20)]
+        for name in names:
+            await give(works, name, ADT)
+        await until("the laboratory has all", 5, lambda: lis.kept_ids == names)
+        assert not ehr.kept
+        ehr = await Peer().start(ehr.port)
+        await until("the record has all", 3, lambda: ehr.kept_ids == names)
+    await lis.stop()
+    await ehr.stop()
+
+
+@asynchronous
+async def test_people_see_queues_and_tasks(tmp_path: Path) -> None:
+    """Depth and age per destination; a parked message is a task that can be retried once."""
+    healed = False
+
+    def decide(_: str, __: int) -> Hl7Error | None:
+        return None if healed else Hl7Error("204", "unknown patient")
+
+    lis = await Peer(decide).start()
+    async with engine_in(tmp_path, lis=lis.port) as works:
+        client = browser(engine_http.routes(works))
+        await give(works, "C1", ORDER)
+        await until("it is parked", 5, works.queue.tasks)
+        (task,) = (await client.get("/tasks")).json()
+        assert (task["control_id"], task["reason"]) == ("C1", "CE 204 unknown patient")
+        seen = (await client.get("/queues")).json()["lis"]
+        assert (seen["depth"], seen["parked"]) == (0, 1)
+        assert (await client.get("/export")).json()["status"] == "parked"
+        healed = True
+        assert (await client.post(f"/tasks/{task['id']}/retry")).status_code == 200
+        await until("it is delivered", 5, lambda: lis.kept_ids == ["C1"])
+        for wrong in (f"/tasks/{task['id']}/retry", "/tasks/x/retry", "/tasks/1/burn"):
+            answer = await client.post(wrong)
+            assert answer.status_code == 404
+            assert answer.json()["issue"][0]["diagnostics"]
+    await lis.stop()
+
+
+@asynchronous
+async def test_the_export_shows_copies(tmp_path: Path) -> None:
+    """The same content under two MSH-10 is exported with count 2, not hidden."""
+    async with engine_in(tmp_path) as works, browser(engine_http.routes(works)) as client:
+        await give(works, "C1", ORDER)
+        await give(works, "C2", ORDER)
+        rows = [row.split(b'"count":')[1][:1] for row in (await client.get("/export")).iter_lines()
+                for row in [row.encode()]]  # fmt: skip
+        assert rows == [b"2", b"2"]
