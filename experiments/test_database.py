@@ -8,7 +8,7 @@ from chaos.experiment import Experiment
 from chaos.faults import Kill, Pause
 from stacks.hospital.day import hospital_day
 from stacks.hospital.presets import Preset
-from stacks.hospital.primary import DATABASE_PRIMARY
+from stacks.hospital.primary import database_primary
 
 
 @pytest.mark.experiment("database-primary-lost")
@@ -16,7 +16,7 @@ def test_database_primary_lost(experiment: Experiment, preset: Preset) -> None:
     """The node of the primary database is gone; the synchronous standby must take over."""
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
-        with experiment.inject(Kill(DATABASE_PRIMARY), lease_s=preset.lease_s):
+        with experiment.inject(Kill(database_primary(experiment.stack)), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="the standby must take over")
         experiment.wait(preset.after_s, why="the old primary rejoins")
     experiment.settle(preset.settle_s)
@@ -30,7 +30,7 @@ def test_database_primary_hung(experiment: Experiment, preset: Preset) -> None:
     """The primary database hangs, the standby is promoted, the old primary wakes: split brain?"""
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
-        with experiment.inject(Pause(DATABASE_PRIMARY), lease_s=preset.lease_s):
+        with experiment.inject(Pause(database_primary(experiment.stack)), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="the standby must take over")
         experiment.wait(preset.after_s, why="the old primary wakes up")
     experiment.settle(preset.settle_s)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from chaos.experiment import Experiment
-from chaos.faults import Bandwidth, Cut, Flap, Latency, all_links, links_between
+from chaos.faults import Bandwidth, Cut, Flap, Latency, LinksBetween, LinksOf
 from stacks.hospital.day import hospital_day
 from stacks.hospital.presets import Preset
 
+EVERYWHERE = tuple(LinksOf(room) for room in ("A", "B", "lab", "C"))
 SLOW_MS = 10  # each way; ten times and more what a hospital's own network takes
 SLOW_KB_PER_S = 500
 
@@ -19,9 +20,9 @@ def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with (
-            experiment.inject(Latency(all_links(), latency_ms=SLOW_MS), lease_s=preset.lease_s),
+            experiment.inject(Latency(*EVERYWHERE, latency_ms=SLOW_MS), lease_s=preset.lease_s),
             experiment.inject(
-                Bandwidth(all_links(), rate_kb_s=SLOW_KB_PER_S), lease_s=preset.lease_s
+                Bandwidth(*EVERYWHERE, kb_per_s=SLOW_KB_PER_S), lease_s=preset.lease_s
             ),
         ):
             experiment.wait(preset.fault_s)
@@ -37,7 +38,7 @@ def test_network_cut_between_rooms(experiment: Experiment, preset: Preset) -> No
     """The network between server rooms A and B is cut: one truth, and nothing lost."""
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
-        with experiment.inject(Cut(links_between("A", "B")), lease_s=preset.lease_s):
+        with experiment.inject(Cut(LinksBetween("A", "B")), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="both rooms work, apart")
         experiment.wait(preset.after_s, why="the rooms see one another again")
     experiment.settle(preset.settle_s)

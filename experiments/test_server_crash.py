@@ -8,7 +8,7 @@ from chaos.experiment import Experiment
 from chaos.faults import CrashLoop, Kill, LoseRoom
 from stacks.hospital.day import hospital_day
 from stacks.hospital.presets import Preset
-from stacks.hospital.primary import DATABASE_PRIMARY
+from stacks.hospital.primary import database_primary
 
 
 @pytest.mark.experiment("saint-luc")
@@ -18,7 +18,7 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
         experiment.steady(preset.warmup_s)
         with (
             experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s),
-            experiment.inject(Kill(DATABASE_PRIMARY), lease_s=preset.lease_s),
+            experiment.inject(Kill(database_primary(experiment.stack)), lease_s=preset.lease_s),
         ):
             experiment.wait(preset.failover_s, why="the spares must take over")
         experiment.wait(preset.after_s, why="the servers are back")
