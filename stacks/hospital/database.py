@@ -21,6 +21,7 @@ from stacks.hospital import bugs, postgres, settings
 from stacks.hospital.cluster_template import TemplateFailure, ready_template, write_initdb
 from stacks.hospital.log import Log
 from stacks.hospital.patroni_config import Defects, Node, node, patroni_config
+from stacks.hospital.ports import PortTaken, refuse_taken
 
 EXIT_UNAVAILABLE = 69
 NAMESPACE_WAIT_S = 5.0
@@ -39,10 +40,13 @@ def main() -> None:
         _step_down()
     try:
         place = node(own, postgres.binaries())
+        refuse_taken(place.rest, place.raft)
+        if not (place.pgdata / "postmaster.pid").exists():
+            refuse_taken(place.listen)  # else our own may run still, and Patroni adopts it
         _prepare(place, own)
     except settings.SettingsError as error:
         settings.usage_exit(str(error))
-    except (postgres.PostgresMissing, TemplateFailure, OSError) as error:
+    except (postgres.PostgresMissing, PortTaken, TemplateFailure, OSError) as error:
         _give_up(f"{own.name}: {error}")
     defects = Defects(
         asynchronous=bugs.planted("asynchronous-standby"),

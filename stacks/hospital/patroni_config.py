@@ -1,6 +1,6 @@
-"""What Patroni and PostgreSQL are told, as one pure function of a node's Settings.
+"""What Patroni and PostgreSQL are told, as pure functions of a node's Settings.
 
-It refuses to touch anything: the launcher writes the text and starts the programs.
+It refuses to start anything: the launcher writes the text and starts the programs.
 
 Addresses. With two members, the only one that calls a member over the network is the other, so
 each advertises the address through which that other reaches it (its link's proxy): a cut between

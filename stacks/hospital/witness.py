@@ -6,6 +6,7 @@ It refuses to hold patient data: it keeps only who is primary, and runs no Postg
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,8 +18,10 @@ from patroni.raft_controller import RaftController
 from stacks.hospital import bugs, raft_links, settings
 from stacks.hospital.patroni_config import LOOP_WAIT_S, RETRY_S, TTL_S, log_section, raft_section
 from stacks.hospital.patroni_config import raft_peers as peers_of
+from stacks.hospital.ports import PortTaken, refuse_taken
 
 SOCKET_WAIT_S = 5.0
+EXIT_UNAVAILABLE = 69
 
 
 def main() -> None:
@@ -28,8 +31,12 @@ def main() -> None:
     try:
         peers, bind = peers_of(own), own.bind("raft")
         http = own.bind("http") if "BIND_HTTP" in own.environment else None
+        refuse_taken(*([bind, http] if http else [bind]))
     except settings.SettingsError as error:
         settings.usage_exit(str(error))
+    except PortTaken as error:
+        print(f"{own.name}: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_UNAVAILABLE) from None
     raft_links.route(peers)
     raft_links.quicken()
     (own.data_dir / "raft").mkdir(exist_ok=True)

@@ -118,10 +118,11 @@ class Pair:
     def links_in_use(self) -> int:
         return sum(forwarder.in_use for forwarder in self.links.values())
 
-    def cut(self, service: str) -> None:
-        """Cut every link from and to the service."""
+    def cut(self, service: str, *others: str) -> None:
+        """Cut every link between the service and the others (all, if none is named)."""
         for (source, target, _), forwarder in self.links.items():
-            if service in (source, target):
+            ends = {source, target}
+            if service in ends and (not others or ends & set(others)):
                 forwarder.cut()
 
     def heal(self) -> None:

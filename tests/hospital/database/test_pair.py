@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 Raise = Callable[..., Pair]
 FAILOVER_S = 25.0
 PAUSE_S = 30.0
+CUT_S = 45.0
 
 
 class Writer:
@@ -181,6 +182,27 @@ def test_a_room_cut_off_loses_its_primary_to_the_other_room(raised: Raise) -> No
     first_on_b = on_b.acknowledged[0][0]
     assert not [at for at, _ in on_a.acknowledged if at > first_on_b]
     assert on_a.keys | on_b.keys <= pair.keys(B)
+
+
+def test_a_cut_between_the_two_rooms_leaves_one_primary(raised: Raise) -> None:
+    """A and B do not see each other, both see the witness: one goes on, nothing is lost."""
+    pair = raised(proxied=True)
+    with Writer(pair, A) as on_a, Writer(pair, B) as on_b:
+        on_a.wait_for_more(10, 15)
+        cut = time.monotonic()
+        pair.cut(A, B)
+        time.sleep(CUT_S)
+        healed = time.monotonic()
+        pair.heal()
+        until("a synchronous pair", 40, lambda: pair.synchronous(A, B) or pair.synchronous(B, A))
+    print({"gap_s": round(on_a.longest_gap_s(), 1), "b_wrote": len(on_b.acknowledged),
+           "synchronous_s": round(time.monotonic() - healed, 1),
+           "acks": len([1 for at, _ in on_a.acknowledged if cut + 10 < at < healed])})
+    primary = A if pair.is_primary(A) else B
+    assert on_a.keys | on_b.keys <= pair.keys(primary)
+    if on_b.acknowledged:  # B took over: A may not have acknowledged anything since
+        first_on_b = on_b.acknowledged[0][0]
+        assert not [at for at, _ in on_a.acknowledged if at > first_on_b]
 
 
 def test_two_rooms_without_the_witness_go_on(raised: Raise) -> None:

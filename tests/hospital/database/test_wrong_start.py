@@ -1,0 +1,59 @@
+"""A wrong start of a database node or witness is one clear line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .pair import MODULES, WITNESS, A, Pair
+
+START_S = 15.0
+
+
+def start(pair: Pair, service: str, **changed: str) -> tuple[int, list[str]]:
+    """Exit status and stderr of a start that should fail."""
+    data = pair.folder / service
+    data.mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"stacks.hospital.{MODULES[service]}"], cwd=data,
+        env={**pair.environment(service), **changed}, capture_output=True, text=True,
+        timeout=START_S, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+@pytest.mark.parametrize("service", [A, WITNESS])
+def test_a_missing_address_or_unknown_defect_is_a_usage_error(
+    tmp_path: Path, service: str
+) -> None:
+    """Status 64 and one line that names the variable."""
+    status, lines = start(Pair(tmp_path / "1", tmp_path), service, BIND_RAFT="")
+    assert (status, len(lines)) == (64, 1)
+    assert "BIND_RAFT" in lines[0]
+    status, lines = start(Pair(tmp_path / "2", tmp_path), service, HOSPITAL_BUG="no-such-defect")
+    assert (status, len(lines)) == (64, 1)
+    assert "no-such-defect" in lines[0]
+
+
+@pytest.mark.parametrize(("service", "port"), [(A, "rest"), (A, "postgres"), (WITNESS, "raft")])
+def test_a_taken_port_is_named(tmp_path: Path, service: str, port: str) -> None:
+    """Status 69 and one line with the address, instead of Patroni's traceback or a hang."""
+    pair = Pair(tmp_path / "p", tmp_path)
+    with socket.create_server(pair.addresses[service, port]):
+        status, lines = start(pair, service)
+    assert (status, len(lines)) == (69, 1)
+    assert "address already in use" in lines[0]
+    assert str(pair.addresses[service, port][1]) in lines[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root must step down")
+def test_root_without_a_way_to_step_down_is_told_what_to_do(tmp_path: Path) -> None:
+    """PostgreSQL refuses root: without `unshare` the node says so and names the remedy."""
+    status, lines = start(Pair(tmp_path / "p", tmp_path), A, PATH=str(tmp_path))
+    assert (status, len(lines)) == (69, 1)
+    assert "start as another user" in lines[0]
