@@ -9,12 +9,12 @@ import posixpath
 import random
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from chaos.toxiproxy import bodies, gojson, metrics
 from chaos.toxiproxy.collection import Collection
 from chaos.toxiproxy.errors import ApiError
-from chaos.toxiproxy.httpd import PLAIN, Request, Response
+from chaos.toxiproxy.http1 import PLAIN, Request, Response
 from chaos.toxiproxy.proxy import Proxy
 
 VERSION = "2.12.0"  # of the API that this server speaks
@@ -24,6 +24,7 @@ _ID_LENGTH = 20
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _NOT_FOUND = Response(404, "404 page not found\n", PLAIN, _NOSNIFF)
 _NOT_ALLOWED = Response(405)
+_PATH_SIGNS = "/:@!$&'()*+,;=~-._"
 _BROWSER = "Mozilla/"
 
 Call = Callable[[list[str], bytes], Response]
@@ -79,7 +80,8 @@ class Api:
         clean = _clean(path)
         if clean != path:
             query = request.target.partition("?")[2]
-            return Response(301, headers={"Location": clean + (f"?{query}" if query else "")})
+            location = quote(clean, safe=_PATH_SIGNS) + (f"?{query}" if query else "")
+            return Response(301, headers={"Location": location})
         call, names = self._find(request.method, path)
         if isinstance(call, Response):
             return call

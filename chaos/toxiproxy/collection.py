@@ -18,8 +18,9 @@ from chaos.toxiproxy.errors import (
     TOXIC_NOT_FOUND,
     ApiError,
 )
-from chaos.toxiproxy.proxy import Proxy, Site
+from chaos.toxiproxy.proxy import Proxy
 from chaos.toxiproxy.resolver import Pending
+from chaos.toxiproxy.site import Site
 from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM, NamedToxic
 from chaos.toxiproxy.toxics import KINDS
 

@@ -33,6 +33,7 @@ _AFTER = {
     "Invalid control character at": "in string literal",
 }
 MAX_INTEGER_DIGITS = 40
+MAX_FLOAT_DIGITS = 1000
 
 
 class Number(str):
@@ -143,7 +144,7 @@ def integer_of(value: Any, field: str) -> int:
 
 def float32_of(value: Any, field: str) -> float:
     """A number rounded to 32 bits; raises ApiError 400 for anything else or beyond its range."""
-    if isinstance(value, Number):
+    if isinstance(value, Number) and len(value) <= MAX_FLOAT_DIGITS:
         try:
             rounded: float = struct.unpack("f", struct.pack("f", float(value)))[0]
         except OverflowError:

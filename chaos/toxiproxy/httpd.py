@@ -1,56 +1,26 @@
-"""A small HTTP/1.1 server for the control API, on the same loop as the proxies.
+"""A small HTTP server for the control API, on the same loop as the proxies.
 
-Never blocks: a slow or silent client costs memory up to a bound, never time. It refuses requests
-beyond the bounds below and speaks no TLS.
+Never blocks: a slow or silent client costs memory up to a bound, never time. It speaks no TLS.
 """
 
 from __future__ import annotations
 
-import email.utils
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http import HTTPStatus
 
-from chaos.toxiproxy.loop import INCOMING, Loop, Timer
+from chaos.toxiproxy import http1
+from chaos.toxiproxy.http1 import Request, Response
+from chaos.toxiproxy.listener import Listener
+from chaos.toxiproxy.loop import Loop, Timer
 from chaos.toxiproxy.resolver import Pending, Resolver
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_BODY_BYTES = 8 * 1024 * 1024
-MAX_UNSENT_BYTES = 32 * 1024 * 1024
+MAX_CONNECTIONS = 128
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
 MAX_PIPELINED = 32  # requests answered in a row before other sockets have their turn
 LOOK_UP_LIMIT_MS = 800  # then the name counts as unknown: every call answers within a second
+LINGER_MS = 1000  # for a client that still sends what was refused
 RECEIVE_BYTES = 64 * 1024
-PLAIN = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, body read."""
-
-    method: str
-    target: str
-    headers: dict[str, str]  # names in lower case
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Response:
-    """One answer; without a content type it has no body."""
-
-    status: int
-    body: str = ""
-    content_type: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-class _Malformed(Exception):
-    """Bytes that are not a request: answered and closed."""
-
-    def __init__(self, status: HTTPStatus) -> None:
-        super().__init__(status.phrase)
-        self.status = status
-
+RECEIVED_BYTES = http1.MAX_HEAD_BYTES + http1.MAX_BODY_BYTES
 
 Handler = Callable[[Request], Response]
 
@@ -59,38 +29,31 @@ class HttpServer:
     """Accepts API connections and gives every request to one function."""
 
     def __init__(
-        self, loop: Loop, resolver: Resolver, listener: socket.socket, answer: Handler
+        self, loop: Loop, resolver: Resolver, sock: socket.socket, answer: Handler
     ) -> None:
         self.loop = loop
         self.resolver = resolver
         self.answer = answer
-        self._listener = listener
-        self._connections: set[_Connection] = set()
-        loop.watch(listener.fileno(), self, INCOMING)
+        self._connections: dict[_Connection, None] = {}  # oldest use first
+        self._listener = Listener(loop, sock, self._accept)
 
-    def ready(self, events: int) -> None:
-        """Accept one connection; the loop comes back for the next one."""
-        del events
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _accept(self, sock: socket.socket) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            next(iter(self._connections)).abort()  # the one that was silent longest
         connection = _Connection(self, sock)
-        self._connections.add(connection)
+        self._connections[connection] = None
         self.loop.watch(sock.fileno(), connection)
 
-    def abort(self) -> None:
-        """One connection could not be set up; the others go on."""
+    def used(self, connection: _Connection) -> None:
+        """This connection is the most recently used one."""
+        self._connections[connection] = self._connections.pop(connection)
 
     def forget(self, connection: _Connection) -> None:
         """The connection is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def close(self) -> None:
         """Close the listener and every connection."""
-        self.loop.forget(self._listener.fileno())
         self._listener.close()
         for connection in tuple(self._connections):
             connection.abort()
@@ -113,19 +76,25 @@ class _Connection:
 
     def ready(self, events: int) -> None:
         del events
-        self._receive()
-        self._serve()
+        self._server.used(self)
+        self._go_on()
 
     def abort(self) -> None:
         if not self._closed:
             self._closed = True
+            if self._limit is not None:
+                self._limit.cancel()
             self._server.loop.forget(self._sock.fileno())
             self._server.forget(self)
             self._sock.close()
 
+    def _go_on(self) -> None:
+        if not self._closed:
+            self._receive()
+            self._serve()
+
     def _receive(self) -> None:
-        bound = MAX_HEAD_BYTES + MAX_BODY_BYTES
-        while not self._ended and len(self._received) <= bound:
+        while not self._ended and len(self._received) <= RECEIVED_BYTES:
             try:
                 data = self._sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
@@ -135,7 +104,8 @@ class _Connection:
                 self._closing = True
             if not data:
                 self._ended = True
-                return
+            elif self._closing:
+                continue  # refused: read only so that the refusal is not lost
             self._received += data
 
     def _serve(self) -> None:
@@ -143,23 +113,25 @@ class _Connection:
             if self._parked or self._closing or len(self._unsent) > MAX_UNSENT_BYTES:
                 break
             try:
-                request = self._next_request()
-            except _Malformed as problem:
-                text = f"{problem.status.value} {problem.status.phrase}"
-                self._closing = True
-                self._write(Response(problem.status.value, text, PLAIN), head_only=False)
+                request = http1.next_request(self._received)
+            except http1.Malformed as problem:
+                self._refuse(problem)
                 break
-            if request is None:
+            if not isinstance(request, Request):
+                self._wait_for_rest(request)
                 break
             self._answer(request)
         else:
-            self._server.loop.soon(self._later)
+            self._server.loop.soon(self._go_on)
         self._send()
 
-    def _later(self) -> None:
-        if not self._closed:
-            self._receive()
-            self._serve()
+    def _wait_for_rest(self, headers: dict[str, str] | None) -> None:
+        if self._ended:
+            self._closing = True
+        elif headers and headers.get("expect", "").lower() == "100-continue":
+            if not self._continued:
+                self._unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
+            self._continued = True
 
     # ------------------------------------------------------------------ answering
 
@@ -171,22 +143,31 @@ class _Connection:
             return
         self._continued = False
         connection = request.headers.get("connection", "").lower()
-        http_1_0 = request.headers.get(":version") == "HTTP/1.0"
-        if connection == "close" or (http_1_0 and connection != "keep-alive"):
-            self._closing = True
-        self._write(response, head_only=request.method == "HEAD")
+        keep = connection == "keep-alive" or request.headers[":version"] != "HTTP/1.0"
+        self._closing = connection == "close" or not keep
+        self._unsent += http1.rendered(
+            response, closing=self._closing, head_only=request.method == "HEAD"
+        )
+
+    def _refuse(self, problem: http1.Malformed) -> None:
+        text = f"{problem.status.value} {problem.status.phrase}"
+        response = Response(problem.status.value, text, http1.PLAIN)
+        self._unsent += http1.rendered(response, closing=True, head_only=False)
+        self._closing = True
+        self._received.clear()
 
     def _park(self, request: Request, pending: Pending) -> None:
         """Answer when the names are known, or known to be unknown."""
         self._parked = request
-        for host in pending.hosts:
-            self._server.resolver.ask(host, lambda: self._resume(request))
         if self._limit is None:
             self._limit = self._server.loop.after_ms(
                 LOOK_UP_LIMIT_MS, lambda: self._give_up(pending.hosts)
             )
+        for host in pending.hosts:
+            self._server.resolver.ask(host, lambda: self._resume(request))
 
     def _give_up(self, hosts: tuple[str, ...]) -> None:
+        self._limit = None
         for host in hosts:
             self._server.resolver.give_up(host)
 
@@ -201,22 +182,6 @@ class _Connection:
                 self._limit = None
             self._serve()
 
-    def _write(self, response: Response, *, head_only: bool) -> None:
-        status = HTTPStatus(response.status)
-        body = response.body.encode("utf-8", "replace")
-        lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
-        if response.content_type:
-            lines.append(f"Content-Type: {response.content_type}")
-        lines += [f"{name}: {value}" for name, value in response.headers.items()]
-        lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
-        if status is not HTTPStatus.NO_CONTENT:
-            lines.append(f"Content-Length: {len(body)}")
-        if self._closing:
-            lines.append("Connection: close")
-        self._unsent += "\r\n".join([*lines, "", ""]).encode("utf-8", "replace")
-        if not head_only:
-            self._unsent += body
-
     def _send(self) -> None:
         while self._unsent and not self._closed:
             try:
@@ -227,96 +192,13 @@ class _Connection:
                 self.abort()
                 return
             del self._unsent[:taken]
-        if (self._closing or self._ended) and self._parked is None:
+        if self._parked is not None or self._closed:
+            return
+        if self._ended:
             self.abort()
-
-    # ------------------------------------------------------------------ reading
-
-    def _next_request(self) -> Request | None:
-        """The next whole request, or None until more bytes come; raises _Malformed."""
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0 or end > MAX_HEAD_BYTES:
-            if len(self._received) > MAX_HEAD_BYTES:
-                raise _Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            if self._ended:
-                self._closing = True
-            return None
-        method, target, headers = _head(bytes(self._received[:end]))
-        body = self._body(end + 4, headers)
-        if body is None:
-            if self._ended:
-                self._closing = True
-            elif headers.get("expect", "").lower() == "100-continue" and not self._continued:
-                self._continued = True
-                self._unsent += b"HTTP/1.1 100 Continue\r\n\r\n"
-            return None
-        content, used = body
-        del self._received[:used]
-        return Request(method, target, headers, content)
-
-    def _body(self, start: int, headers: dict[str, str]) -> tuple[bytes, int] | None:
-        """The body and where the request ends; None while it is not complete."""
-        if "transfer-encoding" in headers:
-            if headers["transfer-encoding"].lower() != "chunked":
-                raise _Malformed(HTTPStatus.NOT_IMPLEMENTED)
-            return _chunked(self._received, start)
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            raise _Malformed(HTTPStatus.BAD_REQUEST)
-        if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
-            raise _Malformed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        end = start + int(length)
-        if len(self._received) < end:
-            return None
-        return bytes(self._received[start:end]), end
-
-
-def _head(head: bytes) -> tuple[str, str, dict[str, str]]:
-    """Method, target and headers (plus `:version`); raises _Malformed."""
-    first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[0].isalpha():
-        raise _Malformed(HTTPStatus.BAD_REQUEST)
-    headers = {":version": words[2]}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise _Malformed(HTTPStatus.BAD_REQUEST)
-        headers[name.lower()] = value.strip()
-    if words[2] == "HTTP/1.1" and "host" not in headers:
-        raise _Malformed(HTTPStatus.BAD_REQUEST)
-    return words[0], words[1], headers
-
-
-def _chunked(received: bytearray, at: int) -> tuple[bytes, int] | None:
-    """A chunked body from position `at`, and where it ends; None while it is not complete."""
-    body = bytearray()
-    while len(body) <= MAX_BODY_BYTES:
-        line_end = received.find(b"\r\n", at)
-        if line_end < 0:
-            return None
-        digits = bytes(received[at:line_end]).partition(b";")[0].strip()
-        try:
-            size = int(digits, 16) if digits.isalnum() else -1
-        except ValueError:
-            size = -1
-        if not 0 <= size <= MAX_BODY_BYTES:
-            raise _Malformed(HTTPStatus.BAD_REQUEST)
-        at = line_end + 2
-        if size == 0:
-            return _after_trailers(received, at, bytes(body))
-        if len(received) < at + size + 2:
-            return None
-        body += received[at : at + size]
-        at += size + 2
-    raise _Malformed(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-
-
-def _after_trailers(received: bytearray, at: int, body: bytes) -> tuple[bytes, int] | None:
-    while True:  # bounded by the bytes received
-        line_end = received.find(b"\r\n", at)
-        if line_end < 0:
-            return None
-        if line_end == at:
-            return body, at + 2
-        at = line_end + 2
+        elif self._closing and self._limit is None:
+            self._limit = self._server.loop.after_ms(LINGER_MS, self.abort)
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.abort()

@@ -16,9 +16,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from chaos.toxiproxy.address import SocketAddress
+from chaos.toxiproxy.end import End
 from chaos.toxiproxy.loop import EDGES, OUTGOING, Timer
 from chaos.toxiproxy.resolver import Pending, UnknownHost
-from chaos.toxiproxy.stream import End, Stream
+from chaos.toxiproxy.stream import Stream
 from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM
 
 if TYPE_CHECKING:
@@ -138,9 +139,6 @@ class Link:
             self.stream(toxic.direction).add(toxic, from_start=True)
         self.loop.watch(client.fd, client, EDGES)
         self.loop.watch(upstream.fd, upstream, EDGES)
-        for stream in (self.upstream, self.downstream):
-            if stream.slots:
-                stream.work()
 
     # ------------------------------------------------------------------ streams
 
@@ -189,12 +187,11 @@ class Link:
         for stream in (self.upstream, self.downstream):
             if stream is not None:
                 stream.stop()
-                stream.slots.clear()
         for sock in (self._client, self._upstream):
             if sock is not None:
                 self.loop.forget(sock.fileno())
                 sock.close()
-        self.proxy.links.discard(self)
+        self.proxy.leave(self)
         self.upstream = self.downstream = None
         for end in self._ends:  # no reference cycles: the memory is free at once
             del end.inbound, end.outbound

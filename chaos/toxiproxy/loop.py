@@ -26,11 +26,13 @@ OUTGOING = select.EPOLLOUT
 GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 MAX_EVENTS = 256
 AHEAD_NS = 60_000  # a sleeping CPU wakes late: the clock rings this early, the rest is spun away
+MAX_REPORTS = 100  # lines of internal errors: a full pipe behind stderr must not block us
 GC_THRESHOLD = 50_000  # our objects rarely form cycles; collecting often costs round-trip time
 
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
 _TFD_ABSTIME = 1
 _NS = 1_000_000_000
+_reports = 0
 
 
 class Watcher(Protocol):
@@ -180,6 +182,10 @@ class Loop:
 
 def _report(error: Exception) -> None:
     """One line for an error that is a defect of this server; it goes on serving."""
+    global _reports
+    _reports += 1
+    if _reports > MAX_REPORTS:
+        return
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -6,51 +6,28 @@ fails leaves the proxy as it was.
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from chaos.toxiproxy.address import (
     BadAddress,
-    ListenRule,
     SocketAddress,
     bound,
     is_wildcard,
     join,
-    name_of,
     split,
 )
 from chaos.toxiproxy.errors import ApiError
 from chaos.toxiproxy.link import Link
-from chaos.toxiproxy.loop import INCOMING, Loop, Timer
-from chaos.toxiproxy.resolver import Resolver, UnknownHost
+from chaos.toxiproxy.listener import Listener
+from chaos.toxiproxy.loop import Timer
+from chaos.toxiproxy.resolver import UnknownHost
+from chaos.toxiproxy.site import Site, Traffic
+from chaos.toxiproxy.stream import Stream
 from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM, NamedToxic
 
-MAX_ACCEPTS = 64  # per turn of the loop
 RETRY_MS = 250  # between attempts to enable a proxy again whose address is taken
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-@dataclass(frozen=True)
-class Site:
-    """What every proxy of one server shares."""
-
-    loop: Loop
-    resolver: Resolver
-    listen_rule: ListenRule
-    random: Random
-
-
-@dataclass
-class Traffic:
-    """Bytes of the streams that have ended, by direction."""
-
-    received: dict[str, int] = field(default_factory=lambda: {UPSTREAM: 0, DOWNSTREAM: 0})
-    sent: dict[str, int] = field(default_factory=lambda: {UPSTREAM: 0, DOWNSTREAM: 0})
 
 
 class Proxy:
@@ -67,10 +44,9 @@ class Proxy:
         self.toxics: list[NamedToxic] = []
         self.links: set[Link] = set()
         self.traffic = Traffic()
-        self._listener: socket.socket | None = None
+        self._listener: Listener | None = None
         self._reserved: socket.socket | None = None  # bound, not listening: until the expiry
         self._expiry: Timer | None = None
-        self._spare_fd = -1
 
     @property
     def enabled(self) -> bool:
@@ -147,7 +123,7 @@ class Proxy:
         if self._listener is None:
             return False
         try:
-            return split(listen)[1] == split(name_of(self._listener))[1]
+            return split(listen)[1] == split(self._listener.name)[1]
         except BadAddress:
             return False
 
@@ -171,13 +147,11 @@ class Proxy:
         reserved.close()
         return None
 
-    def _adopt(self, listener: socket.socket) -> None:
+    def _adopt(self, sock: socket.socket) -> None:
         self._drop_reservation()
         self.cancel_expiry()
-        self._listener = listener
-        self.listen = name_of(listener)
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.loop.watch(listener.fileno(), self, INCOMING)
+        self._listener = Listener(self.loop, sock, self._accept)
+        self.listen = self._listener.name
 
     def stop(self) -> None:
         """Stop listening and close every link; the toxics stay."""
@@ -195,10 +169,8 @@ class Proxy:
 
     def _drop_listener(self) -> None:
         if self._listener is not None:
-            self.loop.forget(self._listener.fileno())
             self._listener.close()
             self._listener = None
-            os.close(self._spare_fd)
 
     def _drop_reservation(self) -> None:
         if self._reserved is not None:
@@ -236,38 +208,19 @@ class Proxy:
 
     # ------------------------------------------------------------------ connections
 
-    def ready(self, events: int) -> None:
-        """Accept what waits."""
-        del events
-        for _ in range(MAX_ACCEPTS):
-            if self._listener is None:
-                return
-            try:
-                client, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._turn_away()
-                return
-            client.setblocking(False)
+    def _accept(self, client: socket.socket) -> None:
+        if self.site.seats.take():
             link = Link(self, client)
             self.links.add(link)
             link.connect()
+        else:
+            client.close()
 
-    def _turn_away(self) -> None:
-        """No descriptor left: accept with the spare one and close, so that the queue moves on."""
-        if self._listener is None:
-            return
-        os.close(self._spare_fd)
-        try:
-            self._listener.accept()[0].close()
-        except OSError:
-            pass  # another took it, or the client has gone
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def abort(self) -> None:
-        """A connection failed in a way nobody expected; the listener goes on."""
+    def leave(self, link: Link) -> None:
+        """The link is closed."""
+        if link in self.links:
+            self.links.discard(link)
+            self.site.seats.give()
 
     def upstream_addresses(self) -> list[SocketAddress]:
         """Where to dial; raises Pending, or UnknownHost for an address that cannot be dialled."""
@@ -293,7 +246,7 @@ class Proxy:
     def add(self, toxic: NamedToxic) -> None:
         """Put a toxic at the end of its stream's chain, on open links too."""
         self.toxics.append(toxic)
-        self._each_stream(toxic, lambda stream: (stream.add(toxic), stream.work()))
+        self._each_stream(toxic, lambda stream: stream.add(toxic))
 
     def changed(self, toxic: NamedToxic) -> None:
         """The toxic has new attributes or toxicity: open links take them over."""
@@ -308,7 +261,7 @@ class Proxy:
             toxic.expiry.cancel()
         self._each_stream(toxic, lambda stream: stream.remove(toxic))
 
-    def _each_stream(self, toxic: NamedToxic, change: Callable[[Any], object]) -> None:
+    def _each_stream(self, toxic: NamedToxic, change: Callable[[Stream], None]) -> None:
         for link in tuple(self.links):
             if link.connected:
                 change(link.stream(toxic.direction))

@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,11 +21,14 @@ from chaos.toxiproxy.collection import Collection
 from chaos.toxiproxy.errors import ApiError
 from chaos.toxiproxy.httpd import HttpServer
 from chaos.toxiproxy.loop import Loop
-from chaos.toxiproxy.proxy import Proxy, Site
+from chaos.toxiproxy.proxy import Proxy
 from chaos.toxiproxy.resolver import Pending, Resolver, UnknownHost, look_up
+from chaos.toxiproxy.site import Seats, Site
 
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 64
+MAX_DESCRIPTORS = 1_048_576
+RESERVED_DESCRIPTORS = 256  # for the API, listeners and the loop itself
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class Server:
     """The API and its proxies; `run` serves until a signal or `stop`."""
 
     def __init__(self, settings: Settings) -> None:
-        _raise_descriptor_limit()
+        seats = Seats((_descriptors() - RESERVED_DESCRIPTORS) // 2)  # a link needs two
         self.loop = Loop()
         resolver = Resolver(self.loop)
         rule = ListenRule(resolver, settings.all_interfaces)
-        site = Site(self.loop, resolver, rule, Random(settings.seed))
+        site = Site(self.loop, resolver, rule, Random(settings.seed), seats)
         self.collection = Collection(site)
         api = Api(
             self.collection,
@@ -137,10 +139,12 @@ def _wait_for_name(collection: Collection, body: bodies.ProxyBody) -> None:
         return  # populate says it better
 
 
-def _raise_descriptor_limit() -> None:
-    """Two descriptors per connection: take what the system allows."""
+def _descriptors() -> int:
+    """How many descriptors this process may have: all that the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
     except (OSError, ValueError):
-        print(f"toxiproxy: descriptor limit stays at {soft}", file=sys.stderr)
+        return soft
+    return max(soft, most)

@@ -1,7 +1,7 @@
 """One direction of one connection: reads its source, runs the toxics, writes its destination.
 
     source ─▶ recv_into(shared buffer) ─▶ send ─▶ destination                     (no toxics)
-    source ─▶ recv ─▶ Slot ─▶ Slot ─▶ … ─▶ outlet ─▶ send ─▶ destination          (toxics)
+    source ─▶ recv ─▶ Chain of toxics ─▶ outlet ─▶ send ─▶ destination          (toxics)
 
 What the destination does not take waits in `outlet`; while it waits the source is not read, so
 memory per stream is bounded. It refuses to close sockets: that is for the link.
@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import socket
 import time
-from random import Random
 from typing import TYPE_CHECKING
 
-from chaos.toxiproxy.loop import GONE, INCOMING, OUTGOING, Timer
-from chaos.toxiproxy.toxics.noop import NoopStage
-from chaos.toxiproxy.toxics.stage import Ending, Inbox, Memory, Piece, Stage
+from chaos.toxiproxy.chain import Chain
+from chaos.toxiproxy.end import End
+from chaos.toxiproxy.loop import Timer
+from chaos.toxiproxy.toxics.stage import Ending, Inbox, Piece
 
 if TYPE_CHECKING:
     from chaos.toxiproxy.link import Link
     from chaos.toxiproxy.toxic import NamedToxic
 
-BUFFER_BYTES = 512 * 1024  # one for the whole process: a loop turn uses it and leaves it empty
+BUFFER_BYTES = 256 * 1024  # one for the whole process: a loop turn uses it and leaves it empty
 CHUNK_BYTES = 64 * 1024  # what toxics are fed with
 OUTLET_BYTES = 256 * 1024
 MAX_CHUNKS = 16  # chunks read before the toxics see them
@@ -32,65 +32,12 @@ _buffer = bytearray(BUFFER_BYTES)
 _view = memoryview(_buffer)
 
 
-class End:
-    """One socket of a link: what it brings is `inbound`, what goes to it is `outbound`."""
-
-    __slots__ = ("fd", "finished", "inbound", "link", "outbound", "readable", "sock")
-
-    inbound: Stream
-    outbound: Stream
-
-    def __init__(self, sock: socket.socket, link: Link) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.link = link
-        self.readable = False
-        self.finished = False  # the peer has shut its side: read until the end
-
-    def ready(self, events: int) -> None:
-        outbound = self.outbound
-        if events & (INCOMING | GONE):
-            self.readable = True
-            if events & GONE:
-                self.finished = True
-            self.inbound.pump()
-        if events & OUTGOING and outbound.blocked:
-            outbound.blocked = False
-            outbound.pump()
-
-    def abort(self) -> None:
-        self.link.close()
-
-
-class Slot:
-    """A toxic's place in one stream: the stage at work there and what waits for it."""
-
-    __slots__ = ("inbox", "memory", "random", "stage", "toxic")
-
-    def __init__(self, toxic: NamedToxic, random: Random, *, from_start: bool) -> None:
-        self.toxic = toxic
-        self.random = random
-        self.memory = Memory(from_start)
-        self.stage: Stage = self._roll()
-        self.inbox = Inbox(self.stage.room)
-
-    def _roll(self) -> Stage:
-        if self.random.random() < self.toxic.toxicity:
-            return self.toxic.attributes.stage(self.memory, self.random)
-        return NoopStage()
-
-    def renew(self, outlet: Inbox) -> None:
-        """Let go of what is held back and roll for toxicity again."""
-        self.stage.interrupt(self.inbox, outlet)
-        self.stage = self._roll()
-        self.inbox.room = self.stage.room
-
-
 class Stream:
     """Moves bytes one way, with the toxics of that way."""
 
     __slots__ = (
         "blocked",
+        "chain",
         "closed",
         "destination",
         "link",
@@ -98,7 +45,6 @@ class Stream:
         "received",
         "scheduled",
         "sent",
-        "slots",
         "source",
         "timer",
     )
@@ -107,8 +53,8 @@ class Stream:
         self.link = link
         self.source = source
         self.destination = destination
-        self.slots: list[Slot] = []
         self.outlet: Inbox = Inbox(OUTLET_BYTES)
+        self.chain = Chain(self.outlet, link.random)
         self.blocked = False  # the destination takes nothing at present
         self.closed = False  # this direction is over
         self.scheduled = False
@@ -122,7 +68,7 @@ class Stream:
         """Move what can be moved now."""
         if self.closed or self.blocked:
             return
-        if self.slots:
+        if self.chain:
             self._pump_staged()
             return
         if (self.outlet.pieces or self.outlet.ending is not None) and not self._flush():
@@ -163,15 +109,15 @@ class Stream:
                     return
 
     def _pump_staged(self) -> None:
-        slots, outlet = self.slots, self.outlet
-        first = slots[0].inbox
+        chain, outlet = self.chain, self.outlet
+        first = chain.first
         for _ in range(MAX_TURNS):
             self._read_into(first)
-            puts = outlet.puts + sum(slot.inbox.puts for slot in slots)
-            due_ns = self._step(time.monotonic_ns())
+            puts = chain.puts
+            due_ns = chain.step(time.monotonic_ns())
             if (outlet.pieces or outlet.ending is not None) and not self._flush():
                 break
-            moved = outlet.puts + sum(slot.inbox.puts for slot in slots) != puts
+            moved = chain.puts != puts
             waiting = self.source.readable and not first.full and first.ending is None
             if not moved and not waiting:
                 break
@@ -200,20 +146,6 @@ class Stream:
             if len(data) < CHUNK_BYTES and not source.finished:
                 source.readable = False
             inbox.put(Piece(data, time.monotonic_ns()))
-
-    def _step(self, now_ns: int) -> int | None:
-        """Let every stage work once; the earliest time at which one wants to work again."""
-        earliest: int | None = None
-        last = len(self.slots) - 1
-        for index, slot in enumerate(self.slots):
-            outlet = self.slots[index + 1].inbox if index < last else self.outlet
-            if outlet.ending is not None and outlet.ending is not Ending.EOF:
-                slot.inbox.clear()
-                continue
-            due_ns = slot.stage.step(now_ns, slot.inbox, outlet)
-            if due_ns is not None and (earliest is None or due_ns < earliest):
-                earliest = due_ns
-        return earliest
 
     def _flush(self) -> bool:
         """Write what waits, one send per piece; true if the stream goes on with nothing waiting."""
@@ -263,8 +195,10 @@ class Stream:
 
     def _timer_fired(self) -> None:
         self.timer = None
-        if self.blocked and self.slots and not self.closed:
-            self._wake_at(self._step(time.monotonic_ns()))  # clocks run on, nothing can be written
+        if self.blocked and self.chain and not self.closed:
+            self._wake_at(
+                self.chain.step(time.monotonic_ns())
+            )  # clocks run on, nothing can be written
             if self.outlet.ending is Ending.RESET:
                 self.link.reset()
         else:
@@ -274,7 +208,7 @@ class Stream:
 
     def _source_over(self, ending: Ending) -> None:
         self.source.readable = False
-        (self.slots[0].inbox if self.slots else self.outlet).end(ending)
+        self.chain.first.end(ending)
 
     def _destination_gone(self) -> None:
         """The destination can take nothing more: this direction is over, the other drains."""
@@ -297,6 +231,7 @@ class Stream:
         """Move nothing any more."""
         if not self.closed:
             self.closed = True
+            self.chain.clear()
             self.link.count(self)
         if self.timer is not None:
             self.timer.cancel()
@@ -304,37 +239,23 @@ class Stream:
 
     # ------------------------------------------------------------------ toxics
 
-    def _outlet_of(self, index: int) -> Inbox:
-        return self.slots[index + 1].inbox if index + 1 < len(self.slots) else self.outlet
-
     def add(self, toxic: NamedToxic, *, from_start: bool = False) -> None:
         """Put a toxic at the end of the chain."""
-        slot = Slot(toxic, self.link.random, from_start=from_start)
-        if self.slots:
-            self.slots[-1].renew(self.outlet)
-        if self.outlet.ending is Ending.EOF and not self.closed:
-            self.outlet.ending = None  # not yet passed on: the new toxic has its say
-            slot.inbox.end(Ending.EOF)
-        self.slots.append(slot)
+        if not self.closed:
+            self.chain.add(toxic, from_start=from_start)
+            self.work()
 
     def change(self, toxic: NamedToxic) -> None:
         """The toxic's attributes or toxicity changed."""
-        index = self._index(toxic)
-        self.slots[index].renew(self._outlet_of(index))
-        self.work()
+        if not self.closed:
+            self.chain.change(toxic)
+            self.work()
 
     def remove(self, toxic: NamedToxic) -> None:
         """Take a toxic out; what it holds goes on at once."""
-        index = self._index(toxic)
-        slot = self.slots[index]
-        slot.stage.leave(slot.inbox, self._outlet_of(index))
-        del self.slots[index]
-        if index:
-            self.slots[index - 1].renew(self._outlet_of(index - 1))
-        self.work()
-
-    def _index(self, toxic: NamedToxic) -> int:
-        return next(i for i, slot in enumerate(self.slots) if slot.toxic is toxic)
+        if not self.closed:
+            self.chain.remove(toxic)
+            self.work()
 
     def work(self) -> None:
         """Look at everything again, soon: the API call that asked is answered first."""

@@ -20,6 +20,7 @@ MAX_MS = 2**31 - 1  # about 24 days: longer is a mistake
 MAX_COUNT = 2**63 - 1
 ONE_CHUNK = 64 * 1024  # what most toxics hold before the sender has to wait
 MAX_PIECES = 4096
+MAX_HELD_BYTES = 512 * 1024 * 1024  # in all inboxes together; beyond it each holds one chunk
 
 
 class Ending(enum.Enum):
@@ -41,6 +42,7 @@ class Inbox:
     """Pieces in order, then perhaps an ending. `full` asks the sender to wait."""
 
     __slots__ = ("ending", "pieces", "puts", "room", "size")
+    held_bytes: ClassVar[int] = 0  # by all inboxes of the process
 
     def __init__(self, room: int) -> None:
         self.pieces: deque[Piece] = deque()
@@ -51,30 +53,38 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        return self.size >= self.room or len(self.pieces) >= MAX_PIECES
+        return (
+            self.size >= self.room
+            or len(self.pieces) >= MAX_PIECES
+            or (self.size >= ONE_CHUNK and Inbox.held_bytes >= MAX_HELD_BYTES)
+        )
 
     def put(self, piece: Piece) -> None:
         """Add a piece; after an ending it falls on the floor."""
         if self.ending is None:
             self.pieces.append(piece)
-            self.size += len(piece.data)
+            self._grow(len(piece.data))
             self.puts += 1
 
     def take(self) -> Piece:
         """Remove and return the oldest piece."""
         piece = self.pieces.popleft()
-        self.size -= len(piece.data)
+        self._grow(-len(piece.data))
         return piece
 
     def put_back(self, piece: Piece) -> None:
         """Make this the oldest piece again."""
         self.pieces.appendleft(piece)
-        self.size += len(piece.data)
+        self._grow(len(piece.data))
 
     def clear(self) -> None:
         """Drop every piece."""
         self.pieces.clear()
-        self.size = 0
+        self._grow(-self.size)
+
+    def _grow(self, size: int) -> None:
+        self.size += size
+        Inbox.held_bytes += size
 
     def end(self, ending: Ending) -> None:
         """Nothing follows. A stronger ending replaces a mere EOF."""
