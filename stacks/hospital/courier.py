@@ -5,12 +5,14 @@
 
 Refused for good (AE/AR/CE/CR) → parked with a reason and the channel goes on; refused for now
 (ERR-3 206/207), no answer or no connection → the same message again, on the next endpoint, with
-bounded backoff, for ever. It refuses to skip, to reorder, and to drop.
+bounded backoff, for ever. It refuses to skip, to reorder, and to drop; only when one message fails
+again and again while another patient's message passes is it poison: parked, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +20,14 @@ from dataclasses import dataclass
 from stacks.hospital.log import Log
 from stacks.hospital.queue import DurableQueue, Item
 from stacks.hospital.store import StoreError
-from stacks.hospital.wire.hl7 import Ack
+from stacks.hospital.wire.hl7 import Ack, Hl7Error
 from stacks.hospital.wire.mllp import MllpClient, MllpError
+from stacks.hospital.wire.segments import patient_of
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
+SUSPECT_AFTER = 10  # failures of one message after which another one is tried
+CONVICT_AFTER = 3  # further failures, once another one passed, after which it is parked
 PREFETCH = 16  # an urgent lane waits for at most so many messages already fetched
 SHORT_PATIENCE = 0.4  # share of the time-out given to retries, so that a healed link is seen soon
 POLL_S = 5.0  # looks into the queue at least so often, bell or not
@@ -84,6 +89,8 @@ class Courier:
                 bell.clear()
                 items = await self._next_items(stop)
                 for item in items:
+                    if item.id in self._done:
+                        continue  # it passed as the counter-proof of a suspect
                     if stop.is_set() and self.trip.failures:
                         return
                     if not await self._deliver(item, stop):
@@ -124,13 +131,14 @@ class Courier:
 
     async def _deliver(self, item: Item, stop: asyncio.Event) -> bool:
         """Until the message is acknowledged or parked; False when stopped before."""
-        trip, attempt = self.trip, 0
+        trip, attempt, suspicion, convict_at = self.trip, 0, 0, 0
         trip.in_flight, trip.since = item.control_id, time.time()
         while True:
             try:
                 ack = await self._attempt(item, attempt)
             except MllpError as error:
                 self._note(error.reason)
+                suspicion += error.sent
                 if self._on_timeout and error.sent and await self._on_timeout(item, error):
                     break
             else:
@@ -139,7 +147,9 @@ class Courier:
                     await self._note_delivered(item)
                     break
                 self._note(f"{ack.code} {ack.error} {ack.text}".strip())
-                if not ack.transient:
+                if ack.transient:
+                    suspicion += 1
+                else:
                     trip.refused += 1
                     if await self._on_refused(item, ack):
                         trip.failures = 0
@@ -147,6 +157,12 @@ class Courier:
             attempt += 1
             if stop.is_set():
                 return False
+            if convict_at and suspicion >= convict_at:
+                if await self._set_aside(item, f"poison: {trip.trouble}; others pass"):
+                    trip.failures, trip.trouble = 0, ""
+                    break
+            elif suspicion and suspicion % SUSPECT_AFTER == 0 and await self._another_passes(item):
+                convict_at = suspicion + CONVICT_AFTER
             if not self._stay_after_timeout:
                 self._current = (self._current + 1) % len(self._clients)
             if attempt >= len(self._clients):
@@ -180,9 +196,25 @@ class Courier:
             message=self.trip.in_flight,
         )  # fmt: skip
 
+    async def _another_passes(self, suspect: Item) -> bool:
+        """Whether the destination takes a message of another patient now."""
+        with contextlib.suppress(StoreError, Hl7Error, MllpError):
+            patient = patient_of(suspect.payload)
+            for item in self._queue.waiting(self.destination, PREFETCH + len(self._done)):
+                if item.id in self._done or patient_of(item.payload) == patient:
+                    continue
+                if not (await self._attempt(item, 0)).accepted:
+                    return False
+                self._done.add(item.id)
+                self.trip.delivered += 1
+                return True
+        return False
+
     async def park(self, item: Item, ack: Ack) -> bool:
         """Put a refused message aside with its reason; False when the disk refuses."""
-        reason = f"{ack.code} {ack.error} {ack.text}".strip()
+        return await self._set_aside(item, f"{ack.code} {ack.error} {ack.text}".strip())
+
+    async def _set_aside(self, item: Item, reason: str) -> bool:
         try:
             await self._queue.park(item.id, reason)
         except StoreError as error:

@@ -27,7 +27,7 @@ from stacks.hospital.web import Face, run
 from stacks.hospital.wire.hl7 import Ack, Header, Hl7Error, new_control_id
 from stacks.hospital.wire.intake import Intake, Refusal
 from stacks.hospital.wire.mllp import MllpClient, MllpError, MllpServer
-from stacks.hospital.wire.segments import body_of, split_message, with_control_id
+from stacks.hospital.wire.segments import body_of, patient_of, with_control_id
 
 ROUTES = {"ADT": ("ehr", "lis"), "OML": ("lis",), "ORU": ("ehr",)}
 ENDPOINTS = {"ehr": ("ehr-a", "ehr-b"), "lis": ("lis",)}  # equivalent ways to one destination
@@ -69,7 +69,7 @@ class Engine:
         destinations = ROUTES.get(header.kind)
         if destinations is None:
             raise Hl7Error("200", f"no route for {header.kind}^{header.event}")
-        patient = _patient(payload)
+        patient = patient_of(payload)
         if planted("ack-before-fsync"):
             loop = asyncio.get_running_loop()
             later = self._keep(header, payload, patient, destinations)
@@ -150,7 +150,7 @@ class Engine:
         """Planted defect only: the same content again, as if it were another message."""
         header = Header(new_control_id(), sender="ENGINE", kind="COPY")
         payload = with_control_id(item.payload, header.control_id)
-        await self._keep(header, payload, _patient(payload), (item.destination,))
+        await self._keep(header, payload, patient_of(payload), (item.destination,))
 
     def check(self, destination: str) -> Check:
         """Health of one destination: away is a declared degraded mode, messages wait."""
@@ -162,12 +162,6 @@ class Engine:
                 raise Degraded(f"{destination}: {trip.trouble}; {waiting} messages wait")
 
         return look
-
-
-def _patient(payload: bytes) -> str:
-    for line in split_message(payload).every("PID"):
-        return line.get(3)
-    return ""
 
 
 def _known(connection: sqlite3.Connection, header: Header, digest: str) -> bool:

@@ -208,6 +208,13 @@ def with_control_id(payload: bytes, control_id: str) -> bytes:
     return msh.separators.field.join(fields).encode() + b"\r" + body_of(payload)
 
 
+def patient_of(payload: bytes) -> str:
+    """PID-3 of a message; "" when it concerns no patient. Raises: Hl7Error."""
+    for line in split_message(payload).every("PID"):
+        return line.get(3)
+    return ""
+
+
 def _separators(text: str) -> Separators:
     head = text[3:8]
     if len(head) < 5 or len(set(head)) < 5 or any(c.isalnum() or c.isspace() for c in head):

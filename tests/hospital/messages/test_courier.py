@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from stacks.hospital.log import Log
 from stacks.hospital.queue import QUEUE_SCHEMA, DurableQueue
 from stacks.hospital.store import Store, StoreError
 from stacks.hospital.wire.hl7 import Adt, Header, Hl7Error, build
-from stacks.hospital.wire.mllp import MllpClient
+from stacks.hospital.wire.mllp import MllpClient, MllpError
 
 from .stand import Peer, asynchronous, free_port, until
 
@@ -107,6 +107,56 @@ async def test_a_message_refused_for_now_is_sent_again(tmp_path: Path) -> None:
         assert not queue.tasks()
     assert peer.kept_ids == NAMES
     assert peer.seen.count("C03") == 4
+    await peer.stop()
+
+
+def of_patient(control_id: str, mrn: str) -> bytes:
+    return build(Header(control_id, sender="GAM"), Adt("A01", mrn, visit="V1"))
+
+
+@pytest.mark.parametrize("how", ["refuses for now", "dies"])
+@asynchronous
+async def test_a_message_that_alone_never_passes_is_poison(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The destination fails on one message for ever and takes others: it is parked, they flow."""
+    monkeypatch.setattr("stacks.hospital.courier.LONGEST_PAUSE_S", 0.02)
+
+    async def die() -> None:
+        raise MllpError("crashed", sent=False)
+
+    def decide(name: str, _: int) -> Hl7Error | Awaitable[None] | None:
+        if name != "poison":
+            return None
+        return die() if how == "dies" else Hl7Error("207", "unexpected: KeyError")
+
+    peer = await Peer(decide).start()
+    async with carrying(tmp_path, [], [peer.port]) as (queue, _, _stop):
+        await queue.enqueue(["ehr"], "poison", of_patient("poison", "M1"))
+        await queue.enqueue(["ehr"], "same", of_patient("same", "M1"))
+        await queue.enqueue(["ehr"], "other", of_patient("other", "M2"))
+        await until("it is parked", 5, queue.tasks)
+        await until("the others came", 5, lambda: sorted(peer.kept_ids) == ["other", "same"])
+        assert [task.control_id for task in queue.tasks()] == ["poison"]
+    await peer.stop()
+
+
+@asynchronous
+async def test_an_outage_convicts_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destination that refuses everything for a long while: nothing is parked, all arrives."""
+    monkeypatch.setattr("stacks.hospital.courier.LONGEST_PAUSE_S", 0.01)
+    away = True
+    peer = await Peer(lambda _n, _t: Hl7Error("207", "database away") if away else None).start()
+    async with carrying(tmp_path, [], [peer.port]) as (queue, courier, _stop):
+        for number, name in enumerate(NAMES):
+            await queue.enqueue(["ehr"], name, of_patient(name, f"M{number}"))
+        await until("a long outage", 5, lambda: courier.trip.failures > 60)
+        away = False
+        await until("the queue is empty", 5, lambda: queue.depth("ehr").waiting == 0)
+        assert not queue.tasks()
+    assert sorted(peer.kept_ids) == NAMES
     await peer.stop()
 
 
