@@ -77,7 +77,9 @@ class Callers:
     def record_nodes(self, ward: str) -> tuple[str, ...]:
         """The record's nodes in the order in which a ward asks them: the last good one first."""
         known = tuple(name for name in RECORD if name in self._ways)
-        last = self._last_good.get(ward) or known[sum(ward.encode()) % len(known)]
+        last = self._last_good.get(ward)
+        if last is None:  # the wards' stations are shared out among the nodes
+            last = self._last_good[ward] = known[len(self._last_good) % len(known)]
         return (last, *(name for name in known if name != last))
 
     def attempt(self, service: str, ask: Ask, within_s: float) -> Answer:
@@ -85,7 +87,7 @@ class Callers:
         if service not in self._ways:
             raise NoAnswer(f"there is no {service}", sent=False)
         answer = self._ways[service].ask(ask.method, ask.path, within_s, ask.body, ask.headers)
-        if service == COPY:
+        if service == COPY and answer.status != 503:  # 503 shows nothing to be mistaken for
             self._look_at_marks(answer)
         return answer
 

@@ -91,7 +91,7 @@ class Desks:
             return
         ask = Ask("GET", f"/console?after={self._after['console']}&limit={PAGE}", headers=_marks())
         answer = self._ask("analysers", ask)
-        for item in _items(answer, "items"):
+        for item in _items(answer):
             self._after["console"] = max(self._after["console"], int(item["seq"]))
             self._finished(item)
         for specimen in self._given_up(self._results, lambda entry: entry[0]):
@@ -130,14 +130,14 @@ class Desks:
             path = f"/feed/reports?after={self._after['record']}&limit={PAGE}"
             answer = self._ask(node, Ask("GET", path, headers=_marks()))
             if answer is not None and answer.good:
-                self._shown(node, "record", _items(answer, "reports"))
+                self._shown(node, "record", _items(answer))
                 answered = True
                 break
         overdue = time.monotonic() - self._real_min(OVERDUE_MIN)
         if not answered or any(op.intended < overdue for op in self._stats.values()):
             path = f"/feed/results?after={self._after['lis']}&limit={PAGE}"
             answer = self._ask("lis", Ask("GET", path, headers=_marks()))
-            self._shown("lis", "lis", _items(answer, "items"))
+            self._shown("lis", "lis", _items(answer))
         for placer in self._given_up(self._stats, lambda op: op):
             del self._stats[placer]
 
@@ -159,16 +159,16 @@ class Desks:
         now = time.monotonic()
         phoned = self._older_than(now, PHONE_AFTER_MIN if inbox else 0.0)
         if phoned:
-            listed = self._acknowledge_at("lis", "items")
+            listed = self._acknowledge_at("lis")
             late = self._older_than(now, PRINTER_AFTER_MIN if listed else 0.0)
             if late and (not listed or self._line_is_alone()):
-                self._acknowledge_at("analysers", "items")
+                self._acknowledge_at("analysers")
         for specimen in self._given_up(self._criticals, lambda entry: entry.op):
             del self._criticals[specimen]
 
     def _at_record(self) -> bool:
         return any(
-            self._acknowledge_at(node, "criticals") for node in self._callers.record_nodes(WARD)
+            self._acknowledge_at(node) for node in self._callers.record_nodes(WARD)
         )
 
     def _older_than(self, now: float, minutes: float) -> bool:
@@ -181,13 +181,13 @@ class Desks:
         checks = _decoded(answer).get("checks", {})
         return not dict(checks.get("lis", {})).get("ok", True)
 
-    def _acknowledge_at(self, service: str, list_name: str) -> bool:
+    def _acknowledge_at(self, service: str) -> bool:
         """Acknowledge what this service lists; False when it does not serve us (properly)."""
         answer = self._ask(service, Ask("GET", "/criticals?open=1", headers=_marks()))
         if answer is None or not answer.good:
             return False
-        for item in _items(answer, list_name):
-            entry = self._criticals.get(str(item.get("id", "")))
+        for item in _items(answer):
+            entry = self._criticals.get(str(item.get("id") or item.get("specimen", "")))
             if entry is None:
                 continue
             body = msgspec.json.encode({"carer": entry.carer})
@@ -242,8 +242,14 @@ def _decoded(answer: Answer | None) -> Item:
     return found if isinstance(found, dict) else {}
 
 
-def _items(answer: Answer | None, name: str) -> list[Item]:
+def _items(answer: Answer | None) -> list[Item]:
+    """The lines of a list, whether it is the whole answer or one member of it."""
     if answer is None or not answer.good:
         return []
-    found = _decoded(answer).get(name, [])
+    try:
+        found = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    if isinstance(found, dict):
+        found = next((value for value in found.values() if isinstance(value, list)), [])
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

@@ -142,8 +142,8 @@ class Order:
 class TubeRack:
     """Tubes waiting to be put on the line; urgent first. Without any, a repeat is drawn.
 
-    The laboratory gets its tubes at its own pace even while no new order is acknowledged:
-    yesterday's orders are repeated, so that a silent record does not stop the analysers' work.
+    The laboratory gets its tubes at its own pace even while no new order is acknowledged: recent
+    routine orders are repeated, so that a silent record does not stop the analysers' work.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,8 @@ class TubeRack:
         """Tubes of an order will be drawn at `due` (monotonic seconds)."""
         for _ in range(tubes):
             self._due[order.stat].append((due, order))
-        self._recent.append(order)
+        if not order.stat or not self._recent:
+            self._recent.append(order)
 
     def take(self, now: float, dice: Dice) -> tuple[Order, int] | None:
         """The next tube as (order, how manieth of it); None before any order was acknowledged."""
