@@ -67,10 +67,8 @@ class CrashLoop:
 
     def seen(self, runtime: Runtime) -> Observation:
         """Proves: the pinned process is dead and the loop goes on."""
-        (found,) = self.pins
-        dead = runtime.identity(found.service) != found.identity
-        state = "has crashed" if dead else "has not crashed yet"
-        return all_of([Observation(dead, f"{found.service} {state}"), self.loop.observe()])
+        crashes = [_has_crashed(found, runtime) for found in self.pins]
+        return all_of([all_of(crashes), self.loop.observe()])
 
     def end(self, runtime: Runtime) -> None:
         """The loop first, so that it cannot crash what the undo starts."""
@@ -83,3 +81,9 @@ class CrashLoop:
 
     def _as_kill(self) -> Kill:
         return Kill(self.service, pins=self.pins)
+
+
+def _has_crashed(found: Pin, runtime: Runtime) -> Observation:
+    dead = runtime.identity(found.service) != found.identity
+    state = "has crashed" if dead else "has not crashed yet"
+    return Observation(dead, f"{found.service} {state}")

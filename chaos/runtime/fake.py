@@ -168,7 +168,7 @@ class FakeRuntime:
     def add_toxic(self, link: str, toxic: Toxic, expires_s: float) -> None:
         """Remember it until it expires."""
         if self._heard("add_toxic", link):
-            if toxic.name in self._proxy(link).toxics:
+            if toxic.name in self.toxics(link):
                 raise RuntimeFailure(f"toxic {toxic.name} is on {link} already")
             end = time.monotonic() + expires_s if expires_s > 0 else float("inf")
             self._proxy(link).toxics[toxic.name] = (toxic, end)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chaos import reaper
@@ -45,6 +45,8 @@ ASK_S = 1.0  # one readiness question
 DEGRADED_S = 8.0  # a service that stays degraded so long while all rise is taken as it is
 CLASH_TRIES = 3  # a port that somebody took meanwhile: the stack moves to another block
 PORTS_CLOSED_S = 2.0
+LOOK_S = 0.005  # between two looks at processes that are about to end
+STRAGGLER_S = 0.5  # children may end a moment after their stopped root
 BORN_SLACK_TICKS = 100  # clocks of the kernel may round
 SOCKET_ROOM = 40  # characters of TMPDIR that leave room for PostgreSQL's socket paths
 CLASH_WORDS = ("address already in use", "EADDRINUSE", "Errno 98")
@@ -181,14 +183,13 @@ class ProcessRuntime:
         self._guarded(reaper.thaw, self._scope(service))
 
     def stop(self, service: str) -> None:
-        """SIGTERM to the root process, then wait `stop_s`, then SIGKILL to what is left."""
+        """SIGTERM to the root process, `stop_s` for it to end, then SIGKILL to what is left."""
         scope = self._scope(service)
         self._guarded(reaper.thaw, scope)  # a paused service cannot hear
         if root := reaper.read_pidfile(scope["pidfile"]):
             reaper.send(*root, signal.SIGTERM)
-            deadline = time.monotonic() + self.stack.service(service).stop_s
-            while time.monotonic() < deadline and self.state(service) != "gone":
-                time.sleep(POLL_S / 5)
+            _await(lambda: not reaper.lives(*root), self.stack.service(service).stop_s)
+            _await(lambda: self.state(service) == "gone", STRAGGLER_S)
         self.kill(service)
 
     def start(self, service: str) -> None:
@@ -260,8 +261,7 @@ class ProcessRuntime:
     def _reserve(self) -> PortBlock:
         return reserve(1 + len(self._names) + len(self._links), self._seed)
 
-    def _guarded(self, verb: object, scope: Step) -> None:
-        assert callable(verb)
+    def _guarded(self, verb: Callable[[Step], object], scope: Step) -> None:
         try:
             verb(scope)
         except reaper.StepFailed as failure:
@@ -457,6 +457,12 @@ class ProcessRuntime:
             if time.monotonic() > deadline:
                 raise RuntimeFailure(f"port {left[0]} still answers; look with `ss -ltnp`")
             time.sleep(POLL_S)
+
+
+def _await(condition: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
 
 
 def _accepts(port: int) -> bool:
