@@ -44,6 +44,7 @@ class Ledger:
         self._begun: dict[str, tuple[ev.OpInvoked, int] | None] = {}  # None: it has ended
         self._early: dict[str, tuple[Ending, int]] = {}
         self._unsealed: dict[str, list[Stored]] = defaultdict(list)
+        self._read_from: dict[str, float] = {}
         self._name = ""
         self._latest = -inf
         self._second = -1
@@ -56,8 +57,10 @@ class Ledger:
     def end_file(self) -> None:
         """Records that no `store.read` closed are a read that did not come to its end."""
         for store, records in self._unsealed.items():
-            self._seal(Store(store, False, records, records[-1].at, "its read did not end"))
+            began = self._read_from.get(store, 0.0)
+            self._seal(Store(store, False, records, began, "its read did not end"))
         self._unsealed.clear()
+        self._read_from.clear()
 
     def take(self, place: int, batch: list[ev.AnyEvent]) -> None:
         """Consecutive events; `place` is that of the first."""
@@ -102,6 +105,8 @@ class Ledger:
                     event.count, event.at, place,
                 )  # fmt: skip
                 self._unsealed[row.store].append(row)
+                if row.store not in self._read_from:
+                    self._read_from[row.store] = t
             elif isinstance(event, ev.Sample):
                 self.samples[event.what].append((t, place, event))
             elif isinstance(event, ev.Shed):
@@ -179,7 +184,8 @@ class Ledger:
         if complete and event.records and event.records != len(records):
             complete = False
             reason = f"it held {event.records} records but {len(records)} lie in the journal"
-        self._seal(Store(event.store, complete, records, event.t, reason, place))
+        began = self._read_from.pop(event.store, None)
+        self._seal(Store(event.store, complete, records, event.t, reason, place, began))
 
     def _seal(self, store: Store) -> None:
         """The last complete read of a store counts; an incomplete one only for want of that."""

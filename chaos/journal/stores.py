@@ -74,11 +74,13 @@ class Store:
 
     def __init__(
         self, name: str, complete: bool, records: Iterable[Stored], read_at: float,
-        reason: str = "", place: int = 0,
+        reason: str = "", place: int = 0, read_from: float | None = None,
     ) -> None:  # fmt: skip
+        """`read_at`, `read_from`: when its reading ended and began, CLOCK_MONOTONIC seconds."""
         self.name = name
         self.complete = complete
         self.read_at = read_at
+        self.read_from = read_at if read_from is None else min(read_from, read_at)
         self.reason = reason
         self.place = place
         self._shelves: dict[str, Shelf] = {}

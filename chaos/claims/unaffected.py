@@ -1,0 +1,137 @@
+"""Unaffected: services that were not hit fail no more often and answer no slower than before.
+
+It refuses to compare with a baseline that is too thin, and to count a service that was hit itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chaos.claims.evidence import (
+    FAULT,
+    cited,
+    count,
+    decided,
+    ends,
+    fault_spans,
+    lowered,
+    ops_in,
+    percent,
+    quantile,
+    seconds,
+    warmup_spans,
+)
+from chaos.claims.served import EPSILON, P95
+from chaos.journal.history import History
+from chaos.journal.ops import Op
+from chaos.verdict import Finding, Need, Verdict
+
+BASELINE_MIN = 20
+"""Fewer requests before the fault are no baseline."""
+
+
+@dataclass(frozen=True)
+class Unaffected:
+    """Requests to services that no fault hits: error share at most `points` above the warm-up's,
+    p95 at most `factor` times the warm-up's (delays under `noticeable_s` count as none).
+
+    `rest`: service → its operation kinds. `untimed` kinds are judged on errors only. Evidence:
+    requests during faults, of all services together.
+    """
+
+    id: str
+    statement: str
+    need: Need
+    rest: Mapping[str, tuple[str, ...]]
+    untimed: tuple[str, ...] = ()
+    points: float = 0.001
+    factor: float = 2.0
+    noticeable_s: float = 0.25
+    window: str = FAULT
+
+    def judge(self, history: History) -> Verdict:
+        """Pure: the same history always gives the same verdict."""
+        spared = {n: k for n, k in self.rest.items() if not _was_hit(history, n)}
+        looks = [_Look(self, history, name, kinds) for name, kinds in spared.items()]
+        evidence = sum(len(look.during) for look in looks)
+        failed = [op for look in looks for op in look.failed]
+        broken = [text for look in looks for text in look.broken]
+        unsure = [text for look in looks for text in look.unsure]
+        before = sum(look.before_failed for look in looks)
+        base = sum(len(look.before) for look in looks)
+        share = before / base if base else 0.0
+        allowed = share + self.points
+        told = (
+            f"{', '.join(spared) or 'No service'}: {len(failed):,} of "
+            f"{count(evidence, 'request')} failed during the faults, {before:,} of {base:,} before "
+            f"(at most {percent(allowed)} may)."
+        )
+        finding = Finding.HELD
+        reason = " ".join([told, *(look.summary for look in looks)])
+        if len(failed) > allowed * max(evidence, self.need.claim) + EPSILON:
+            finding, reason = Finding.BROKEN, " ".join([told, *broken])
+        elif broken:
+            finding, reason = Finding.BROKEN, " ".join(broken)
+        elif not spared:
+            finding = Finding.INCONCLUSIVE
+            reason = "Every service that is declared independent was hit itself."
+        elif unsure or evidence < self.need.asked or len(failed) > allowed * evidence + EPSILON:
+            finding = Finding.INCONCLUSIVE
+            reason = " ".join([told, *unsure, f"{self.need.asked:,} requests are needed."])
+        lines = cited(history, failed, [op for k in looks for op in k.slow],
+                      [op for look in looks for op in ends(look.during)])  # fmt: skip
+        return Verdict(
+            self.id, self.statement, finding, reason + lowered(self.need), evidence,
+            self.need.asked, lines,
+        )  # fmt: skip
+
+
+class _Look:
+    """One service before and during the faults."""
+
+    def __init__(
+        self, claim: Unaffected, history: History, name: str, kinds: tuple[str, ...]
+    ) -> None:
+        calm, spans = warmup_spans(history), fault_spans(history)
+        close = max((end for _, end in calm), default=history.start)
+        self.before = [op for op in ops_in(history, kinds, (), calm) if op.ended <= close]
+        self.before_failed = sum(not op.ok for op in self.before)
+        self.during = decided(history, ops_in(history, kinds, (), spans))
+        self.failed = [op for op in self.during if not op.ok]
+        self.broken: list[str] = []
+        self.unsure: list[str] = []
+        self.slow: list[Op] = []
+        self.summary = ""
+        if len(self.before) < BASELINE_MIN:
+            self.unsure.append(
+                f"{name}: only {count(len(self.before), 'request')} before the faults, "
+                f"{BASELINE_MIN} make a baseline."
+            )
+            return
+        untimed = claim.untimed
+        base = quantile([o.latency_s for o in self.before if o.kind not in untimed], P95)
+        timed = [op for op in self.during if op.kind not in untimed]
+        now = quantile([op.latency_s for op in timed], P95)
+        limit = max(claim.factor * base, claim.noticeable_s)
+        self.summary = (
+            f"{name}: 95 % within {seconds(now)}, before {seconds(base)} "
+            f"(at most {seconds(limit)}; less than {claim.noticeable_s:g} s nobody notices)."
+        )
+        over = [op for op in timed if op.latency_s > limit]
+        if len(over) > (1 - P95) * len(timed) + EPSILON:
+            if len(timed) >= BASELINE_MIN:
+                self.slow = over
+                self.broken.append(self.summary)
+            else:
+                self.unsure.append(self.summary)
+
+
+def _was_hit(history: History, service: str) -> bool:
+    """Whether a fault had this service, or a link to it, among its targets."""
+    for fault in history.injections:
+        for target in fault.targets:
+            called = target.partition(">")[2].partition(".")[0] if ">" in target else target
+            if called == service:
+                return True
+    return False
