@@ -22,7 +22,7 @@ def database_primary(stack: Stack) -> Chosen:
 
 
 def _primary(runtime: Runtime, nodes: tuple[str, ...]) -> str:
-    """The one node whose Patroni answers 200 on /primary; LookupError when it is not exactly one."""
+    """The one node that answers 200 on /primary; LookupError when it is not exactly one."""
     primaries = [node for node in nodes if _is_primary(runtime, node)]
     if len(primaries) != 1:
         raise LookupError(f"{len(primaries)} nodes say that they are primary: {primaries}")
