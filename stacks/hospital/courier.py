@@ -152,7 +152,7 @@ class Courier:
                 else:
                     trip.refused += 1
                     if await self._on_refused(item, ack):
-                        trip.failures = 0
+                        trip.failures, trip.trouble = 0, ""
                         break
             attempt += 1
             if stop.is_set():
