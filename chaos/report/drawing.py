@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-STRIP_MAX_PX = 860
-"""No strip is taller: it must fit on one printed A4 page, and pages break between strips."""
+STRIP_MAX_PX = 660
+"""No strip is taller: pages break between strips, so a strip must leave room on an A4 page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +144,47 @@ def nice_step(span: float, ticks: int) -> float:
     return step
 
 
-def strips(rows: Sequence[Row], axis: Row) -> list[tuple[float, list[Row]]]:
-    """Pack rows into as few strips as fit; each strip after the first begins with the axis."""
+def wrapped(text: str, width: float, size_px: float, lines: int) -> list[str]:
+    """The text in at most `lines` lines of `width`; the last one is cut when it does not fit."""
+    done: list[str] = []
+    rest = text.split()
+    while rest and len(done) < lines - 1:
+        line = rest.pop(0)
+        while rest and text_width(f"{line} {rest[0]}", size_px) <= width:
+            line = f"{line} {rest.pop(0)}"
+        done.append(fitted(line, width, size_px))
+    if rest:
+        done.append(fitted(" ".join(rest), width, size_px))
+    return done
+
+
+def strips(bands: Sequence[Sequence[Row]], axis: Row) -> list[tuple[float, list[Row]]]:
+    """Pack bands of rows into as few strips as fit; each strip after the first begins with the
+    axis. A band is only cut when it is taller than a whole strip, and never after a heading."""
     packed: list[tuple[float, list[Row]]] = []
     current: list[Row] = []
     height = 0.0
-    for i, row in enumerate(rows):
-        need = row.height
-        j = i
-        while rows[j].heading and j + 1 < len(rows):
-            j += 1
-            need += rows[j].height
-        if current and height + need > STRIP_MAX_PX:
-            packed.append((height, current))
-            current, height = [axis], axis.height
-        current.append(row)
-        height += row.height
+    for band in bands:
+        whole = sum(row.height for row in band)
+        fresh = whole + axis.height <= STRIP_MAX_PX  # fits on a strip of its own
+        for i, row in enumerate(band):
+            need = whole if fresh and i == 0 else _with_next(band, i)
+            if current and height + need > STRIP_MAX_PX and not (fresh and i):
+                packed.append((height, current))
+                current, height = [axis], axis.height
+            current.append(row)
+            height += row.height
     packed.append((height, current))
     return packed
+
+
+def _with_next(band: Sequence[Row], i: int) -> float:
+    """The height of a row and of all that must follow it on the same strip."""
+    need = band[i].height
+    while band[i].heading and i + 1 < len(band):
+        i += 1
+        need += band[i].height
+    return need
 
 
 def stacked(frame: Frame, height: float, rows: Iterable[Row], ground: tuple[Shape, ...]) -> Strip:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from chaos.report.wording import duration, number, visible
+from chaos.report.wording import at, number, visible
 
 LINES_MAX = 20
 MORE_MAX = 60
@@ -56,8 +56,8 @@ def _line(ref: str, text: str | None, start_t: float) -> CitedLine:
     if text is None:
         missing = "this line is not in the journal that was read"
         return CitedLine(shown, "", "", ((missing, False),), found=False)
-    at, event = _when(text, start_t)
-    return CitedLine(shown, at, event, _parts(visible(text.strip("\r\n"), LINE_CHARS)))
+    when, event = _when(text, start_t)
+    return CitedLine(shown, when, event, _parts(visible(text.strip("\r\n"), LINE_CHARS)))
 
 
 def _when(text: str, start_t: float) -> tuple[str, str]:
@@ -68,8 +68,8 @@ def _when(text: str, start_t: float) -> tuple[str, str]:
     if not isinstance(line, dict):
         return "", ""
     t, event = line.get("t"), line.get("e")
-    at = duration(t - start_t) if isinstance(t, int | float) and abs(t) < 1e12 else ""
-    return at, visible(event, 40) if isinstance(event, str) else ""
+    when = at(t - start_t) if isinstance(t, int | float) and abs(t) < 1e12 else ""
+    return when, visible(event, 40) if isinstance(event, str) else ""
 
 
 def _parts(text: str) -> tuple[tuple[str, bool], ...]:

@@ -1,4 +1,4 @@
-"""The timeline as lanes: windows, services, faults, failed operations and latency, drawn.
+"""The timeline put together: lanes of services, faults, operations and latency on one time axis.
 
 It only places shapes for values that `timeline` already holds; it counts and judges nothing.
 """
@@ -6,7 +6,6 @@ It only places shapes for values that `timeline` already holds; it counts and ju
 from __future__ import annotations
 
 import math
-from itertools import groupby
 
 from chaos.report.drawing import (
     Frame,
@@ -16,25 +15,23 @@ from chaos.report.drawing import (
     Shape,
     Strip,
     Text,
-    fitted,
     nice_step,
     px,
     stacked,
     strips,
     text_width,
 )
+from chaos.report.labels import NAME_X, SMALL
 from chaos.report.latency_lanes import latency_rows, turnaround_rows
+from chaos.report.operation_lanes import operation_rows
+from chaos.report.service_lanes import FAULT_LANES_MAX, fault_rows, service_rows
 from chaos.report.terms import Terms
-from chaos.report.timeline import Bin, ClassLane, FaultLane, ServiceLane, Timeline, Window
-from chaos.report.wording import clip, duration, hospital_minutes, number, visible
+from chaos.report.timeline import FaultLane, Timeline, Window
+from chaos.report.wording import duration, hospital_time, number, visible
 
-FONT = 12.0
-SMALL = 10.5
-WIDE = (860.0, 150.0, 12.0)  # width, left, right
+WIDE = (860.0, 178.0, 12.0)  # width, left, right: on A4 the small text is still 7 points high
 NARROW = (380.0, 4.0, 10.0)
-FAULT_LANES_MAX = 40
 FLAG_LEVELS = 3
-KNOWN_STATES = ("ready", "degraded", "paused", "gone", "starting", "stopping")
 WINDOW_WORDS = {"warmup": "warm-up", "fault": "fault window", "settle": "settling"}
 
 
@@ -43,46 +40,19 @@ def drawn(timeline: Timeline, terms: Terms, *, narrow: bool = False) -> tuple[St
     width, left, right = NARROW if narrow else WIDE
     frame = Frame(width, left, right, max(timeline.duration_s, 1e-3), narrow)
     axis = _axis_row(frame, timeline.speed)
-    rows = [
-        *_window_rows(frame, timeline.windows),
-        *_flag_rows(frame, timeline.faults),
-        axis,
-        *_service_rows(frame, timeline.services),
-        *_fault_rows(frame, timeline),
-        *_operation_rows(frame, timeline, terms),
-        *latency_rows(frame, timeline, terms),
-        *turnaround_rows(frame, timeline, terms),
-        axis,
+    bands = [
+        [*_window_rows(frame, timeline.windows), *_flag_rows(frame, timeline.faults), axis],
+        service_rows(frame, timeline.services),
+        fault_rows(frame, timeline),
+        operation_rows(frame, timeline, terms),
+        latency_rows(frame, timeline, terms),
+        turnaround_rows(frame, timeline, terms),
+        [axis],
     ]
     return tuple(
         stacked(frame, height, packed, _ground(frame, timeline, height))
-        for height, packed in strips(rows, axis)
+        for height, packed in strips(bands, axis)
     )
-
-
-def heading(frame: Frame, text: str, note: str = "") -> Row:
-    """A band's title, with an optional remark behind it."""
-    shapes: list[Shape] = [Text(2 if frame.narrow else 4, 20, text, "h")]
-    if note and not frame.narrow:
-        shapes.append(Text(frame.left, 20, note, "note"))
-    return Row(28, tuple(shapes), heading=True)
-
-
-def name_shapes(frame: Frame, y: float, name: str, words: str = "") -> tuple[float, list[Shape]]:
-    """A lane's name, left of it or (narrow) above it, and the y where the lane itself begins."""
-    full = f"{name} {words}".strip()
-    if frame.narrow:
-        text = fitted(full, frame.width - 8, SMALL)
-        return 14.0, [Text(frame.left, 11, text, "name", title=full)]
-    if not words:
-        return 0.0, [Text(12, y, fitted(name, frame.left - 20, FONT), "name", title=name)]
-    return 0.0, [
-        Text(12, y - 6, fitted(name, frame.left - 20, FONT), "name", title=full),
-        Text(12, y + 7, fitted(words, frame.left - 18, SMALL), "words", title=full),
-    ]
-
-
-# ---------------------------------------------------------------- the ground all strips share
 
 
 def _ground(frame: Frame, timeline: Timeline, height: float) -> tuple[Shape, ...]:
@@ -143,146 +113,26 @@ def _flag_rows(frame: Frame, faults: tuple[FaultLane, ...]) -> list[Row]:
 
 
 def _axis_row(frame: Frame, speed: float) -> Row:
+    """Ticks in seconds; where time is compressed, hospital time below them."""
+    lived = speed > 0 and not math.isclose(speed, 1.0)
     step = nice_step(frame.duration_s, 4 if frame.narrow else 9)
     shapes: list[Shape] = [Line(frame.left, 4, frame.end_x, 4, "axis")]
-    lived = speed > 0 and not math.isclose(speed, 1.0)
     if not frame.narrow:
-        shapes.append(Text(12, 17, "seconds since start", "words"))
+        shapes.append(Text(NAME_X, 17, "seconds since start", "words"))
         if lived:
-            shapes.append(Text(12, 30, f"hospital time (× {speed:g})", "words"))
+            shapes.append(Text(NAME_X, 30, f"hospital time (× {speed:g})", "words"))
+    free = [-math.inf, -math.inf]
     for i in range(int(frame.duration_s / step + 1e-9) + 1):
-        at_s = i * step
-        x = frame.x(at_s)
-        anchor = "middle"
-        if frame.narrow and i == 0:
-            anchor = "start"
-        if x > frame.end_x - 16:
-            anchor = "end"
+        x = frame.x(i * step)
         shapes.append(Line(x, 1, x, 7, "axis"))
-        label = f"{number(at_s) if step >= 1 else f'{at_s:.1f}'} s"
-        shapes.append(Text(x, 17, label, "tick", anchor))
+        labels = [f"{number(i * step) if step >= 1 else f'{i * step:.1f}'} s"]
         if lived:
-            label = "+" + hospital_minutes(at_s, speed) if i else "0"
-            shapes.append(Text(x, 30, label, "tick lived", anchor))
+            labels.append(f"+{hospital_time(i * step, speed)}" if i else "+0")
+        for row, label in enumerate(labels):
+            half = text_width(label, SMALL) / 2
+            middle = min(max(x, half), frame.width - half)
+            if middle - half > free[row]:
+                free[row] = middle + half + 4
+                cls = "tick lived" if row else "tick"
+                shapes.append(Text(px(middle), 17 + 13 * row, label, cls, "middle"))
     return Row(36 if lived else 22, tuple(shapes))
-
-
-# ---------------------------------------------------------------- services and faults
-
-
-def _service_rows(frame: Frame, services: tuple[ServiceLane, ...]) -> list[Row]:
-    rows = [heading(frame, "Services")]
-    if not services:
-        return [*rows, _empty(frame, "The journal names no service.")]
-    for room, lanes in groupby(services, key=lambda lane: lane.room):
-        title = fitted(f"room {visible(room, 60)}" if room else "no room", frame.width - 20, SMALL)
-        rows.append(Row(17, (Text(frame.left if frame.narrow else 8, 13, title, "room"),), True))
-        rows += [_service_row(frame, lane) for lane in lanes]
-    return rows
-
-
-def _service_row(frame: Frame, lane: ServiceLane) -> Row:
-    y, shapes = name_shapes(frame, 13.5, visible(lane.name, 80))
-    if not lane.spans:
-        shapes.append(Text(frame.left + 4, y + 13, "no state recorded", "none"))
-    for span in lane.spans:
-        x, x2 = frame.x(span.start_s), frame.x(span.end_s)
-        state = visible(span.state, 40)
-        cls = span.state if span.state in KNOWN_STATES else "unknown"
-        title = f"{visible(lane.name, 80)} {state} {duration(span.start_s)} to "
-        title += duration(span.end_s) + (f": {visible(span.reason, 300)}" if span.reason else "")
-        w = px(max(1.5, x2 - x))
-        shapes.append(Rect(x, y + 2.5, w, 14, f"state {cls}", title))
-        if cls != "ready" and text_width(state, SMALL) + 6 <= w:
-            shapes.append(Text(px(x + w / 2), y + 13.3, state, f"statetext {cls}", "middle"))
-    return Row(19 + y, tuple(shapes))
-
-
-def _fault_rows(frame: Frame, timeline: Timeline) -> list[Row]:
-    rows = [heading(frame, "Faults")]
-    if not timeline.faults:
-        return [*rows, _empty(frame, "No fault was injected.")]
-    shown = timeline.faults[:FAULT_LANES_MAX]
-    rows += [_fault_row(frame, f, timeline.duration_s) for f in shown]
-    more = len(timeline.faults) - len(shown)
-    if more:
-        rows.append(_empty(frame, f"… and {number(more)} more, in the table above"))
-    return rows
-
-
-def _fault_row(frame: Frame, f: FaultLane, end_s: float) -> Row:
-    y, shapes = name_shapes(frame, 24, f"{f.number}  {visible(f.kind, 40)}")
-    story = visible(f.story, 300)
-    until_s = f.until_s(end_s)
-    x, x2 = frame.x(f.began_s), frame.x(until_s)
-    text = fitted(story, frame.plot_w, SMALL)
-    start = max(frame.left, min(x, frame.end_x - text_width(text, SMALL)))
-    shapes.append(Text(px(start), y + 11, text, "story", title=story))
-    title = f"Fault {f.number}: {story}; {duration(f.began_s)} to {duration(until_s)}"
-    stop_s = f.ended_s if f.ended_s is not None else until_s
-    parts = [
-        (f.began_s, min(stop_s, f.seen_s if f.seen_s is not None else stop_s), "arming"),
-        (f.seen_s if f.seen_s is not None else stop_s, stop_s, "acting"),
-        (stop_s, until_s, "healing"),
-    ]
-    shapes.append(Rect(x, y + 15, px(max(2, x2 - x)), 10, "fault frame", title))
-    for start_s, to_s, cls in parts:
-        a, b = frame.x(start_s), frame.x(max(start_s, to_s))
-        if b > a:
-            shapes.append(Rect(a, y + 15, px(b - a), 10, f"fault {cls}"))
-    if f.trouble:
-        note = fitted(visible(f.trouble, 200), frame.end_x - x2 - 4, SMALL)
-        shapes.append(Text(px(x2 + 4), y + 24, note, "trouble", title=visible(f.trouble, 300)))
-    return Row(29 + y, tuple(shapes))
-
-
-# ---------------------------------------------------------------- operations per class
-
-
-def _operation_rows(frame: Frame, timeline: Timeline, terms: Terms) -> list[Row]:
-    note = f"one bar = {timeline.bin_s:g} s; each class has its own height scale"
-    rows = [heading(frame, "Clinical operations", note)]
-    if not timeline.classes:
-        return [*rows, _empty(frame, "No operation was recorded.")]
-    return rows + [_operation_row(frame, lane, timeline.bin_s, terms) for lane in timeline.classes]
-
-
-def _operation_row(frame: Frame, lane: ClassLane, bin_s: float, terms: Terms) -> Row:
-    tall = 34.0
-    name = visible(lane.name, 40)
-    y, shapes = name_shapes(frame, 22, name, terms.klass(lane.name))
-    top = max(b.asked for b in lane.bins) or 1
-    base = y + tall + 2
-    for i, b in enumerate(lane.bins):
-        if b.asked:
-            shapes += _bar(frame, b, i * bin_s, bin_s, base, tall / top, name)
-    shapes.append(Line(frame.left, px(base), frame.end_x, px(base), "base"))
-    return Row(tall + 8 + y, tuple(shapes))
-
-
-def _bar(
-    frame: Frame, b: Bin, at_s: float, bin_s: float, base: float, per_op: float, name: str
-) -> list[Shape]:
-    """One bin: answered at the bottom, then refused, then unanswered; a failure is never thinner
-    than 2.5 px, so that one lost operation among thousands can still be seen."""
-    x = frame.x(at_s)
-    w = px(max(0.8, frame.x(at_s + bin_s) - x - 0.4))
-    title = (
-        f"{name}, {clip(duration(at_s), 20)}: {number(b.answered)} answered,"
-        f" {number(b.refused)} refused, {number(b.unknown)} not answered"
-    )
-    failed = [(b.refused, "refused"), (b.unknown, "lost")]
-    heights = [(max(2.5, n * per_op), cls) for n, cls in failed if n]
-    bad = sum(h for h, _ in heights)
-    good = max(0.0, b.asked * per_op - bad)
-    shapes: list[Shape] = []
-    y = base
-    for h, cls in [(good, "answered"), *heights]:
-        if h > 0:
-            y -= h
-            shapes.append(Rect(x, px(y), w, px(h), f"ops {cls}", title))
-    return shapes
-
-
-def _empty(frame: Frame, text: str) -> Row:
-    return Row(20, (Text(frame.left + 4, 13, text, "none"),))

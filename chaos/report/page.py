@@ -14,12 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from chaos.journal.history import History
 from chaos.report.drawing import Strip
 from chaos.report.evidence import Cited, cited
-from chaos.report.fold import timeline_of
+from chaos.report.fold import UNDONE_BY, timeline_of
 from chaos.report.lanes import drawn
 from chaos.report.quoting import lines_of
 from chaos.report.story import (
     NOTHING_PROVEN,
-    WORDS,
     Banner,
     PatientLine,
     banner,
@@ -30,10 +29,11 @@ from chaos.report.story import (
 from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import Check, FaultLane, Moment, Tally, Timeline
 from chaos.report.wording import (
+    at,
     clip,
     count,
     duration,
-    hospital_minutes,
+    hospital_time,
     instant,
     latency,
     number,
@@ -41,6 +41,7 @@ from chaos.report.wording import (
 )
 from chaos.verdict import Judgement, Verdict
 
+AS_PLANNED = UNDONE_BY["block"]
 MOMENTS_MAX = 80
 FAULTS_MAX = 200
 TEXT_CHARS = 1_200
@@ -54,7 +55,6 @@ class ClaimView:
     id: str
     statement: str
     finding: str
-    word: str
     reason: str
     evidence: str
     needed: str
@@ -236,16 +236,16 @@ def ordered(claims: Sequence[Verdict]) -> list[Verdict]:
 
 
 def tally(judgement: Judgement) -> str:
-    """`9 held, 2 broken, 1 not proven`."""
+    """`2 broken, 1 inconclusive, 9 held`."""
     groups = by_finding(judgement.claims)
-    return ", ".join(f"{number(len(found))} {WORDS[f]}" for f, found in groups.items())
+    return ", ".join(f"{number(len(found))} {f.value}" for f, found in groups.items())
 
 
 def _facts(timeline: Timeline, judgement: Judgement) -> tuple[tuple[str, str], ...]:
     facts = [("Began", instant(timeline.utc) if timeline.utc else "not recorded")]
     lasted = duration(timeline.duration_s)
     if timeline.speed != 1:
-        lasted += f" (= {hospital_minutes(timeline.duration_s, timeline.speed)} in the hospital)"
+        lasted += f" (= {hospital_time(timeline.duration_s, timeline.speed)} in the hospital)"
     facts.append(("Lasted", lasted if timeline.complete else f"{lasted}, then cut off"))
     for name, value in (
         ("Stack", timeline.stack),
@@ -264,7 +264,7 @@ def _clocks(timeline: Timeline) -> str:
         return f"{text} Human and machine times both run at their natural speed."
     return (
         f"{text} Human times – laboratory turnaround, the copy's schedule, how fast carers react –"
-        f" are compressed: one second here is {hospital_minutes(1, timeline.speed)} in the"
+        f" are compressed: one second here is {hospital_time(1, timeline.speed)} in the"
         f" hospital (× {timeline.speed:g}). Machine times – answer times, time-outs, failover –"
         " are real and not compressed."
     )
@@ -275,7 +275,6 @@ def _claim(v: Verdict, lines: Mapping[str, str], start_t: float) -> ClaimView:
         id=visible(v.id, 60),
         statement=visible(v.statement, CELL_CHARS),
         finding=v.verdict.value,
-        word=WORDS[v.verdict],
         reason=visible(v.reason, TEXT_CHARS),
         evidence=number(v.evidence),
         needed=number(v.needed),
@@ -285,8 +284,8 @@ def _claim(v: Verdict, lines: Mapping[str, str], start_t: float) -> ClaimView:
 
 
 def _fault(f: FaultLane, end_s: float) -> FaultView:
-    def at(t_s: float | None) -> str:
-        return "never" if t_s is None else duration(t_s)
+    def when(t_s: float | None) -> str:
+        return "never" if t_s is None else at(t_s)
 
     return FaultView(
         number=str(f.number),
@@ -294,12 +293,12 @@ def _fault(f: FaultLane, end_s: float) -> FaultView:
         kind=visible(f.kind, 60),
         rooms=visible(", ".join(f.rooms), 120),
         targets=visible(", ".join(f.targets), CELL_CHARS),
-        began=duration(f.began_s),
-        seen=at(f.seen_s),
+        began=at(f.began_s),
+        seen=when(f.seen_s),
         effect=visible(f.effect, CELL_CHARS),
-        ended=at(f.ended_s),
-        by=visible(f.ended_by, 80),
-        gone=at(f.gone_s),
+        ended=when(f.ended_s),
+        by="" if f.ended_by == AS_PLANNED else visible(f.ended_by, 80),
+        gone=when(f.gone_s),
         heal=visible(f.heal, CELL_CHARS),
         lasted=duration(f.until_s(end_s) - f.began_s)
         + ("" if f.ended_s is not None else " or more"),
@@ -314,8 +313,8 @@ def _told(moments: Sequence[Moment]) -> list[Moment]:
 
 
 def _moment(m: Moment, speed: float) -> MomentView:
-    lived = hospital_minutes(m.t_s, speed)
-    return MomentView(duration(m.t_s), f"+{lived}", visible(m.text, CELL_CHARS), m.weight == 0)
+    lived = hospital_time(m.t_s, speed)
+    return MomentView(at(m.t_s), f"+{lived}", visible(m.text, CELL_CHARS), m.weight == 0)
 
 
 def _check(c: Check) -> CheckView:

@@ -16,13 +16,6 @@ from chaos.verdict import Finding, Judgement, Verdict
 STORIES_MAX = 4
 NAMED_MAX = 5
 ORDER = (Finding.BROKEN, Finding.VOID, Finding.ABORTED, Finding.INCONCLUSIVE, Finding.HELD)
-WORDS = {
-    Finding.HELD: "held",
-    Finding.BROKEN: "broken",
-    Finding.INCONCLUSIVE: "not proven",
-    Finding.VOID: "void",
-    Finding.ABORTED: "aborted",
-}
 NOTHING_PROVEN = (Finding.VOID, Finding.ABORTED)
 
 
@@ -31,7 +24,6 @@ class Banner:
     """The first thing on every report; plain text, already safe to show."""
 
     finding: Finding
-    word: str
     title: str
     tried: str
     outcome: str
@@ -46,7 +38,6 @@ def banner(timeline: Timeline, judgement: Judgement, story: str = "") -> Banner:
         reasons = ("no reason was recorded",)
     return Banner(
         judgement.outcome,
-        WORDS[judgement.outcome],
         _title(judgement),
         tried(timeline, story),
         _outcome(judgement),
@@ -66,7 +57,7 @@ def tried(timeline: Timeline, story: str = "") -> str:
         more = len(timeline.faults) - len(stories)
         told = "; ".join(stories) + (f"; and {number(more)} more" if more else "")
         faults = count(len(timeline.faults), "fault")
-        did = f"{faults} on a running system of {system}, under {load}: {told}."
+        did = f"{faults} struck a running system of {system} under {load}: {told}."
     lead = visible(story, 400).strip()
     return f"{lead} {did}" if lead else did
 
@@ -102,13 +93,13 @@ def _outcome(judgement: Judgement) -> str:
     if judgement.outcome in NOTHING_PROVEN:
         return f"None of the {count(total, 'claim')} counts as held or broken."
     held = len(groups.get(Finding.HELD, ()))
-    parts = [f"{number(held)} of the {count(total, 'statement')} of the hospital held"]
+    text = f"{number(held)} of the hospital's {count(total, 'statement')} held."
     if broken := groups.get(Finding.BROKEN):
-        parts.append(f"broke: {_named(broken)}")
+        text += f" {number(len(broken))} broke: {_named(broken)}."
     unproven = groups.get(Finding.INCONCLUSIVE, []) + groups.get(Finding.VOID, [])
     if unproven:
-        parts.append(f"could not be judged: {_named(unproven)}")
-    return "; ".join(parts) + "."
+        text += f" {number(len(unproven))} could not be judged: {_named(unproven)}."
+    return text
 
 
 def _named(claims: Sequence[Verdict]) -> str:

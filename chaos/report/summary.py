@@ -10,7 +10,7 @@ import re
 from chaos.journal.history import History
 from chaos.report.fold import timeline_of
 from chaos.report.page import ordered, reproduction, tally
-from chaos.report.story import WORDS, Banner, banner, patients_sentence
+from chaos.report.story import Banner, banner, patients_sentence
 from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import Timeline
 from chaos.report.wording import duration, instant, number, visible
@@ -40,7 +40,7 @@ def markdown(
     timeline = timeline_of(history, terms)
     top = banner(timeline, judgement, story)
     lines = [
-        f"## {SIGNS[judgement.outcome]} {_md(top.word.capitalize())}: {_md(top.title)}",
+        f"## {SIGNS[judgement.outcome]} {judgement.outcome.value.capitalize()}: {_md(top.title)}",
         "",
         f"**What was tried.** {_md(top.tried)}",
         "",
@@ -64,7 +64,7 @@ def markdown(
             cells = (
                 _md(visible(v.id, 60)),
                 _md(visible(v.statement, CELL_CHARS)),
-                f"{SIGNS[v.verdict]} {WORDS[v.verdict]}",
+                f"{SIGNS[v.verdict]} {v.verdict.value}",
                 _md(visible(v.reason, CELL_CHARS)),
                 f"{number(v.evidence)} of {number(v.needed)}",
             )
@@ -91,11 +91,11 @@ def plain(
     timeline = timeline_of(history, terms)
     top: Banner = banner(timeline, judgement, story)
     width = max((len(visible(v.id, 20)) for v in judgement.claims), default=0)
-    lines = [f"{SIGNS[judgement.outcome]} {top.word}: {top.title}", top.tried]
+    lines = [f"{SIGNS[judgement.outcome]} {judgement.outcome.value}: {top.title}", top.tried]
     lines += [f"  because {reason}" for reason in top.reasons]
     for v in ordered(judgement.claims):
-        word = f"{SIGNS[v.verdict]} {WORDS[v.verdict]}"
-        lines.append(f"  {visible(v.id, 20):<{width}}  {word:<12}  {visible(v.reason, 200)}")
+        word = f"{SIGNS[v.verdict]} {v.verdict.value}"
+        lines.append(f"  {visible(v.id, 20):<{width}}  {word:<14}  {visible(v.reason, 200)}")
     lines.append(patients_sentence(timeline, terms))
     if judgement.claims:
         lines.append(f"claims     {tally(judgement)}")

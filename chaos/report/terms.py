@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 CLASSES: Mapping[str, str] = {
     "P0": "vital emergencies",
     "P1": "inpatients",
-    "P2": "chemotherapy, dialysis, urgent day care",
+    "P2": "chemotherapy, dialysis, day care",
     "P3": "planned care",
     "P4": "back office",
 }
@@ -29,8 +29,8 @@ KINDS: Mapping[str, str] = {
     "patient.merge": "merge two records of one patient",
     "specimen.load": "load a tube on an analyser",
     "specimen.result": "result ready on the analyser",
-    "stat.turnaround": "urgent test, from order to result on the ward",
-    "critical.ack": "critical result acknowledged by a carer",
+    "stat.turnaround": "urgent test, from order to ward",
+    "critical.ack": "carer acknowledges a critical result",
     "copy.write": "try to write into the read-only copy",
     "back.office": "lists and statistics",
 }

@@ -91,21 +91,34 @@ def duration(s: float) -> str:
     return sign + text
 
 
+def at(s: float) -> str:
+    """An instant of the run as the time axis writes it: `118.4 s`."""
+    return f"{s:,.1f}".removesuffix(".0") + " s"
+
+
 def latency(ms: float | None) -> str:
     """Milliseconds: `0.4 ms`, `12 ms`, `1.24 s`, `2 min 22 s`; a dash when there is none."""
     if ms is None:
         return "–"
     if ms < 9.95:
-        return f"{ms:.1f} ms"
+        return f"{ms:.1f}".removesuffix(".0") + " ms"
     if ms < 999.5:
         return f"{ms:.0f} ms"
     return duration(ms / 1_000)
 
 
-def hospital_minutes(s: float, speed: float) -> str:
-    """A duration in real seconds as the hospital lived it: `38 min`, `2 h 05 min`, `40 s`."""
+def hospital_time(s: float, speed: float) -> str:
+    """Real seconds as the hospital lived them: `40 s`, `1.5 min`, `38 min`, `2 h 05`."""
     lived = s * speed
-    return duration(lived) if lived < 99.95 or lived >= 3_599.5 else f"{lived / 60:.0f} min"
+    if lived < 59.95:
+        return duration(lived)
+    minutes = lived / 60
+    if minutes < 9.95:
+        return f"{minutes:.1f}".removesuffix(".0") + " min"
+    if minutes < 59.5:
+        return f"{minutes:.0f} min"
+    whole = round(minutes)
+    return f"{number(whole // 60)} h" + (f" {whole % 60:02d}" if whole % 60 else "")
 
 
 def instant(utc: str, after_s: float = 0.0) -> str:
