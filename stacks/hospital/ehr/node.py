@@ -22,12 +22,17 @@ from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Address
 
 CONNECT_S = 2.0
+TAKE_CONNECT_S = 1.2
+"""How long a request waits for a connection of its own."""
 STATEMENT_S = 2.5
 """PostgreSQL itself gives a statement up after this."""
 PROBE_S = 1.0
 """A node that does not say what it is within this hangs: it counts as away."""
 PROBE_EVERY_S = 0.3
 CONNECTIONS = 16
+WARM = 8
+"""Connections kept open beforehand: opening one takes five round trips, too long on a slow link."""
+WARM_EVERY_S = 0.25
 PROBE = (
     "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN '' "
     "ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
@@ -103,18 +108,20 @@ class Node:
         except TimeoutError:
             raise Away(f"{self.name}: all {CONNECTIONS} connections are busy") from None
         try:
-            while self._idle:
-                session = self._idle.pop()
-                if session.usable:
-                    break
-                await session.connection.close()
-            else:
-                session = await self.connect(wait_s)
+            session = await self._from_idle() or await self.connect(TAKE_CONNECT_S)
         except BaseException:
             self._room.release()
             raise
         self._used.add(session)
         return session
+
+    async def _from_idle(self) -> Session | None:
+        while self._idle:
+            session = self._idle.pop()
+            if session.usable:
+                return session
+            await session.connection.close()
+        return None
 
     async def give_back(self, session: Session, sound: bool) -> None:
         """Return a connection; `sound` false closes it."""
@@ -146,6 +153,17 @@ class Node:
     def suspect(self) -> None:
         """Something went wrong with this node: look at it now."""
         self._look_now.set()
+
+    async def keep_warm(self, stop: asyncio.Event) -> None:
+        """Keep WARM connections open until `stop`, so that a slow link is no obstacle later."""
+        while not stop.is_set():
+            if self.role != "away" and len(self._idle) + len(self._used) < WARM:
+                with suppress(Away):
+                    self._idle.insert(0, await self.connect())
+                    continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WARM_EVERY_S):
+                    await stop.wait()
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Keep `role` true until `stop`."""

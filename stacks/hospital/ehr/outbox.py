@@ -15,6 +15,7 @@ import psycopg
 from stacks.hospital.ehr import store
 from stacks.hospital.ehr.node import PROBE_S, STATEMENT_S, Away, Node, Session
 from stacks.hospital.ehr.pair import Pair, Unavailable
+from stacks.hospital.ehr.schema import Schema
 from stacks.hospital.log import Log, describe
 from stacks.hospital.wire.hl7 import Ack
 from stacks.hospital.wire.mllp import MllpClient, MllpError
@@ -36,8 +37,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 class Outbox:
     """The sender of this node; it works while it holds the lock and waits otherwise."""
 
-    def __init__(self, pair: Pair, client: MllpClient, log: Log) -> None:
-        self._pair, self._client, self._log = pair, client, log
+    def __init__(self, pair: Pair, schema: Schema, client: MllpClient, log: Log) -> None:
+        self._pair, self._schema, self._client, self._log = pair, schema, client, log
         self._bell = asyncio.Event()
         self._pause_s = FIRST_PAUSE_S
         self.leading = False
@@ -51,6 +52,9 @@ class Outbox:
     async def run(self, stop: asyncio.Event) -> None:
         """Background work: lead when possible, and send."""
         while not stop.is_set():
+            if not self._schema.ready:
+                await _rest(stop, POLL_S)
+                continue
             try:
                 node = await self._pair.writable()
                 session = await node.connect()

@@ -63,6 +63,7 @@ class Pair:
         async with asyncio.TaskGroup() as group:
             for node in self.nodes:
                 group.create_task(node.watch(stop))
+                group.create_task(node.keep_warm(stop))
 
     def primary(self) -> Node | None:
         """The writable node; of two that say so, the one promoted last."""

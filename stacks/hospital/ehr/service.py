@@ -97,7 +97,7 @@ async def ehr(settings: Settings, log: Log) -> AsyncIterator[Face]:
     pair = Pair(settings, log)
     schema = Schema(pair, log)
     inbound = Inbound(pair, schema, log)
-    outbox = Outbox(pair, MllpClient(engine), log)
+    outbox = Outbox(pair, schema, MllpClient(engine), log)
     reading = Reading(pair, outbox)
     writing = Writing(pair, schema, outbox, MllpClient(engine), log)
     server = MllpServer(

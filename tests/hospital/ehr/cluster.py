@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -93,7 +94,8 @@ class Server:
     def signal(self, number: signal.Signals) -> None:
         """Signal every process of the server (unshare does not fork: its pid is the postmaster)."""
         for pid in self.children():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # one that just ended by itself
+                os.kill(pid, number)
 
     def kill(self) -> None:
         """End it at once, as a crash does."""
