@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chaos.stack import Stack
-from stacks.hospital.presets import PRESETS, Preset
 from stacks.hospital.stack import hospital
+from stacks.hospital.traffic.presets import PRESETS, Preset
 
 
 @pytest.fixture

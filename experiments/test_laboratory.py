@@ -6,8 +6,9 @@ import pytest
 
 from chaos.experiment import Experiment
 from chaos.faults import Kill, Latency
+from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day
-from stacks.hospital.presets import Preset
+from stacks.hospital.traffic.presets import Preset
 
 LATE_MS = 7_000  # beyond the engine's own time-out for an acknowledgement
 
@@ -15,14 +16,14 @@ LATE_MS = 7_000  # beyond the engine's own time-out for an acknowledgement
 @pytest.mark.experiment("lis-down")
 def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:
     """The laboratory system is down for hours of hospital time; analysers work on alone."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("lis"), lease_s=preset.lease_s):
-            experiment.wait(preset.fault_s, why="analysers and wards go on without the LIS")
+            experiment.wait(preset.window_s, why="analysers and wards go on without the LIS")
         experiment.wait(preset.after_s, why="the LIS is back; backlogs drain")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims(
+        *claims(preset,
             "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3"
         )
     )  # fmt: skip
@@ -31,11 +32,11 @@ def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:
 @pytest.mark.experiment("late-acknowledgements")
 def test_acknowledgements_come_too_late(experiment: Experiment, preset: Preset) -> None:
     """The laboratory acknowledges later than the engine waits: nothing lost, nothing twice."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         slow = Latency("engine>lis.mllp", latency_ms=LATE_MS)
         with experiment.inject(slow, lease_s=preset.lease_s):
-            experiment.wait(preset.fault_s)
+            experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="acknowledgements come in time again")
     experiment.settle(preset.settle_s)
-    experiment.expect(*preset.claims("RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))
+    experiment.expect(*claims(preset, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))

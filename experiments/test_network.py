@@ -6,8 +6,9 @@ import pytest
 
 from chaos.experiment import Experiment
 from chaos.faults import Bandwidth, Cut, Flap, Latency, LinksBetween, LinksOf
+from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day
-from stacks.hospital.presets import Preset
+from stacks.hospital.traffic.presets import Preset
 
 EVERYWHERE = tuple(LinksOf(room) for room in ("A", "B", "lab", "C"))
 SLOW_MS = 10  # each way; ten times and more what a hospital's own network takes
@@ -17,7 +18,7 @@ SLOW_KB_PER_S = 500
 @pytest.mark.experiment("network-slowdown")
 def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
     """Saint-Étienne's slow network: every link ten times slower and throttled."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with (
             experiment.inject(Latency(*EVERYWHERE, latency_ms=SLOW_MS), lease_s=preset.lease_s),
@@ -25,34 +26,34 @@ def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
                 Bandwidth(*EVERYWHERE, kb_per_s=SLOW_KB_PER_S), lease_s=preset.lease_s
             ),
         ):
-            experiment.wait(preset.fault_s)
+            experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="the network is fast again")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims("RA-1", "OR-1", "OR-2", "RS-1", "RS-3", "IN-1", "IN-2", "IN-3", "PR-1")
+        *claims(preset, "RA-1", "OR-1", "OR-2", "RS-1", "RS-3", "IN-1", "IN-2", "IN-3", "PR-1")
     )
 
 
 @pytest.mark.experiment("rooms-cut")
 def test_network_cut_between_rooms(experiment: Experiment, preset: Preset) -> None:
     """The network between server rooms A and B is cut: one truth, and nothing lost."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Cut(LinksBetween("A", "B")), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="both rooms work, apart")
         experiment.wait(preset.after_s, why="the rooms see one another again")
     experiment.settle(preset.settle_s)
-    experiment.expect(*preset.claims("RA-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3", "IN-4"))
+    experiment.expect(*claims(preset, "RA-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3", "IN-4"))
 
 
 @pytest.mark.experiment("flapping-link")
 def test_a_link_flaps(experiment: Experiment, preset: Preset) -> None:
     """The link from the engine to the laboratory comes and goes."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         flap = Flap("engine>lis.mllp", down_s=1.0, up_s=2.0)
         with experiment.inject(flap, lease_s=preset.lease_s):
-            experiment.wait(preset.fault_s)
+            experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="the link stays up")
     experiment.settle(preset.settle_s)
-    experiment.expect(*preset.claims("RA-1", "OR-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3"))
+    experiment.expect(*claims(preset, "RA-1", "OR-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3"))

@@ -6,18 +6,19 @@ import pytest
 
 from chaos.experiment import Experiment
 from chaos.faults import Kill
-from stacks.hospital.day import hospital_day, report_flood
-from stacks.hospital.presets import Preset
+from stacks.hospital.claims import claims
+from stacks.hospital.day import elective_rush, hospital_day
+from stacks.hospital.traffic.presets import Preset
 
 
 @pytest.mark.experiment("overload")
 def test_overload_with_half_the_capacity(experiment: Experiment, preset: Preset) -> None:
     """One of two nodes is gone and the back office asks for everything at once."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("ehr-b"), lease_s=preset.lease_s):
-            with experiment.traffic(report_flood(preset)):
-                experiment.wait(preset.fault_s, why="elective and back-office work is shed first")
+            with experiment.traffic(elective_rush()):
+                experiment.wait(preset.window_s, why="elective and back-office work is shed first")
         experiment.wait(preset.after_s, why="capacity is back; shed work is taken")
     experiment.settle(preset.settle_s)
-    experiment.expect(*preset.claims("RA-1", "OR-1", "PR-1", "IN-1", "IN-2", "IN-3"))
+    experiment.expect(*claims(preset, "RA-1", "OR-1", "PR-1", "IN-1", "IN-2", "IN-3"))

@@ -6,15 +6,16 @@ import pytest
 
 from chaos.experiment import Experiment
 from chaos.faults import CrashLoop, Kill, LoseRoom
+from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day
-from stacks.hospital.presets import Preset
 from stacks.hospital.primary import database_primary
+from stacks.hospital.traffic.presets import Preset
 
 
 @pytest.mark.experiment("saint-luc")
 def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
     """Saint-Luc, Tuesday 16:00: several servers crash; are inpatients still cared for?"""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with (
             experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s),
@@ -24,7 +25,7 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the servers are back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims(
+        *claims(preset,
             "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "RS-1", "RS-2", "RS-3",
             "IN-1", "IN-2", "IN-3", "IN-4", "PR-1", "FO-1", "FO-2",
         )
@@ -34,42 +35,42 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
 @pytest.mark.experiment("app-node-crash")
 def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
     """One of two application nodes of the record crashes at the evening round."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s):
-            experiment.wait(preset.fault_s)
+            experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="the node is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims("RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "PR-1", "FO-2")
+        *claims(preset, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "PR-1", "FO-2")
     )
 
 
 @pytest.mark.experiment("engine-killed")
 def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None:
     """The interface engine is killed again and again in the middle of the lab's peak."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(CrashLoop("engine", every_s=6.0), lease_s=preset.lease_s):
-            experiment.wait(preset.fault_s)
+            experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="the engine stays up; its queues drain")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims("RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "FO-2")
+        *claims(preset, "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "FO-2")
     )
 
 
 @pytest.mark.experiment("room-a-lost")
 def test_room_a_lost(experiment: Experiment, preset: Preset) -> None:
     """Server room A is lost whole: application node, database node, interface engine."""
-    with experiment.traffic(hospital_day(preset)):
+    with experiment.traffic(hospital_day(preset.name)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(LoseRoom("A"), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="room B must carry the hospital")
         experiment.wait(preset.after_s, why="room A is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *preset.claims(
+        *claims(preset,
             "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "IN-4",
             "FO-1", "FO-2",
         )

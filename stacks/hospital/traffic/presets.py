@@ -72,6 +72,10 @@ MINIMUM: Mapping[str, int] = {
     "RS-3": 100, "IN-1": 1_000, "IN-2": 1_000, "IN-3": 1_000, "IN-4": 20, "PR-1": 300, "FO-1": 5,
     "FO-2": 1_000,
 }  # fmt: skip
+# What more than one node can serve: lists of a thousand records, per real second.
+FLOOD: Mapping[str, float] = {
+    "mass.report/P4": 120.0, "mass.report/P3": 60.0, "chart.read/P3": 40.0,
+}  # fmt: skip
 ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
 
 
@@ -87,8 +91,19 @@ class Preset:
     scale: float
     load: float
     window_s: float
+    warmup_s: float = 8.0  # the calm before, in which everything must already hold
+    failover_s: float = 60.0  # window of a fault that Patroni must fail over (its floor is 20 s)
+    after_s: float = 10.0  # traffic after the heal, so that recovery is seen, too
+    settle_s: float = 60.0  # longest time for backlogs to drain
+    speed: float = 60.0  # hospital seconds per real second
     asked: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     inpatients: int = 72
+    flood: Mapping[str, float] = field(default_factory=lambda: dict(FLOOD))
+
+    @property
+    def lease_s(self) -> float:
+        """When a fault ends by itself at the latest: well after its window, in real seconds."""
+        return 2 * max(self.window_s, self.failover_s) + 60.0
 
     def need(self, claim: str) -> Need:
         """Evidence that a run of this preset asks of a claim; raises KeyError for an unknown id."""
@@ -115,6 +130,7 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         Preset(
             "smoke", scale=1 / 200, load=0.75, window_s=15, inpatients=60,
+            warmup_s=5, failover_s=35, after_s=6, settle_s=45,
             asked={
                 "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
                 "OR-2": (30, _SHORT), "RS-1": (60, _SHORT), "RS-2": (3, _SHORT),
@@ -124,7 +140,7 @@ PRESETS: Mapping[str, Preset] = {
             },
         ),
         Preset("ci", scale=1 / 100, load=1.0, window_s=60, asked={"FO-1": (1, ONE_FAILOVER)}),
-        Preset("soak", scale=1 / 20, load=0.5, window_s=600, asked={"FO-1": (1, ONE_FAILOVER)}),
+        Preset("soak", scale=1 / 20, load=0.5, window_s=600, failover_s=600, settle_s=300, asked={"FO-1": (1, ONE_FAILOVER)}),
     )
 }  # fmt: skip
 
