@@ -202,6 +202,7 @@ async def lis(settings: Settings, log: Log) -> AsyncIterator[Face]:
     store = Store(
         settings.data_dir / "lis.db", QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA
     )
+    await store.write(lambda connection: book.tidy(connection, time.time()))
     laboratory = Lis(store, settings.speed, log)
     server = MllpServer(
         laboratory.intake.answer,

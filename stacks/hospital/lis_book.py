@@ -22,6 +22,7 @@ ROUTINE_VALIDATION_S = 6 * 60.0
 CORRECTION_S = 10 * 60.0  # from final to corrected
 WORKLIST_S = 110 * 60.0  # planted defect only: behind the whole routine worklist
 MERGES_MAX = 20
+SEEN_KEPT_S = 7 * 86_400.0  # real seconds that a message is remembered by its MSH-10
 FOLLOWS = {"preliminary": "final", "final": "corrected"}
 LIS_SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
@@ -79,6 +80,11 @@ def is_new(connection: sqlite3.Connection, sender: str, control_id: str, now: fl
         "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (sender, control_id, now)
     )
     return row.rowcount == 1
+
+
+def tidy(connection: sqlite3.Connection, now: float) -> None:
+    """Forget the MSH-10 of messages that nobody repeats any more."""
+    connection.execute("DELETE FROM seen WHERE at < ?", (now - SEEN_KEPT_S,))
 
 
 def current(connection: sqlite3.Connection, mrn: str) -> str:

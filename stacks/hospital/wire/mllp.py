@@ -193,6 +193,8 @@ class MllpServer:
             politely = True
         except (MllpError, OSError, TimeoutError) as error:
             self._on_error(str(error) or type(error).__name__)
+        except Exception as error:  # a defect of ours: no acknowledgement, the sender repeats it
+            self._on_error(f"unexpected {type(error).__name__}: {error}")
         except asyncio.CancelledError:
             politely = True  # stop() ends the conversation between two messages
         finally:

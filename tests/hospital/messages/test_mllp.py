@@ -262,6 +262,23 @@ async def test_the_client_reconnects_after_the_peer_restarted() -> None:
 
 
 @asynchronous
+async def test_a_defect_of_the_receiver_is_no_acknowledgement() -> None:
+    """When the receiving code fails, the connection ends without answer and the reason is told."""
+
+    async def broken(_: Frame) -> Sequence[bytes]:
+        raise KeyError("oops")
+
+    told: list[str] = []
+    server = MllpServer(broken, on_error=told.append)
+    client = MllpClient(("127.0.0.1", await server.start("127.0.0.1", 0)))
+    with pytest.raises(MllpError) as caught:
+        await client.send(message("C1"), "C1")
+    assert caught.value.sent
+    assert "oops" in told[0]
+    await server.stop()
+
+
+@asynchronous
 async def test_a_stopping_server_answers_what_it_took() -> None:
     """stop() finishes the message in hand before it closes the connection."""
     entered, leave = asyncio.Event(), asyncio.Event()
