@@ -34,7 +34,7 @@ def lane_name(
     itself begins; `margin` keeps room for a scale between name and lane."""
     full = f"{name} {words}".strip()
     if frame.narrow:
-        text = fitted(full, frame.width - 12, SMALL)
+        text = fitted(full, frame.width - 12, FONT)
         return NARROW_NAME_PX, [Text(frame.left, 11, text, "name", title=full)]
     room = frame.left - NAME_X - margin
     lines = wrapped(words, room, SMALL, 2)

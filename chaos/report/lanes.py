@@ -24,7 +24,7 @@ from chaos.report.drawing import (
 from chaos.report.labels import NAME_X, SMALL
 from chaos.report.latency_lanes import latency_rows, turnaround_rows
 from chaos.report.operation_lanes import operation_rows
-from chaos.report.service_lanes import FAULT_LANES_MAX, fault_rows, service_rows
+from chaos.report.service_lanes import fault_rows, service_rows
 from chaos.report.terms import Terms
 from chaos.report.timeline import FaultLane, Timeline, Window
 from chaos.report.wording import duration, hospital_time, number, visible
@@ -32,6 +32,8 @@ from chaos.report.wording import duration, hospital_time, number, visible
 WIDE = (860.0, 178.0, 12.0)  # width, left, right: on A4 the small text is still 7 points high
 NARROW = (380.0, 4.0, 10.0)
 FLAG_LEVELS = 3
+MARKED_FAULTS_MAX = 12
+"""With more faults than these, marks would hide the lanes; the faults' own lanes show them all."""
 WINDOW_WORDS = {"warmup": "warm-up", "fault": "fault window", "settle": "settling"}
 
 
@@ -60,7 +62,7 @@ def _ground(frame: Frame, timeline: Timeline, height: float) -> tuple[Shape, ...
     for w in timeline.windows:
         x, x2 = frame.x(w.start_s), frame.x(w.end_s)
         shapes.append(Rect(x, 0, px(x2 - x), px(height), f"ground {_safe(w.name)}"))
-    for f in timeline.faults[:FAULT_LANES_MAX]:
+    for f in timeline.faults if len(timeline.faults) <= MARKED_FAULTS_MAX else ():
         for at_s, cls in ((f.began_s, "began"), (f.seen_s, "seen"), (f.ended_s, "ended")):
             if at_s is not None:
                 x = frame.x(at_s)
@@ -94,7 +96,8 @@ def _flag_rows(frame: Frame, faults: tuple[FaultLane, ...]) -> list[Row]:
     ends = [-math.inf] * FLAG_LEVELS
     shapes: list[Shape] = []
     flags = [(f.began_s, f, "began") for f in faults]
-    flags += [(f.ended_s, f, "ended") for f in faults if f.ended_s is not None]
+    if len(faults) <= MARKED_FAULTS_MAX:
+        flags += [(f.ended_s, f, "ended") for f in faults if f.ended_s is not None]
     used = 0
     for at_s, f, what in sorted(flags, key=lambda flag: (flag[0], flag[1].number, flag[2])):
         label = f"{f.number} {'begins' if what == 'began' else 'undone'}"

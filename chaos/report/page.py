@@ -13,10 +13,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from chaos.journal.history import History
 from chaos.report.drawing import Strip
-from chaos.report.evidence import Cited, cited
-from chaos.report.fold import UNDONE_BY, timeline_of
+from chaos.report.fold import timeline_of
 from chaos.report.lanes import drawn
 from chaos.report.quoting import lines_of
+from chaos.report.rows import (
+    TEXT_CHARS,
+    CheckRow,
+    ClaimRow,
+    FaultRow,
+    KindRow,
+    MomentRow,
+    check_row,
+    claim_row,
+    fault_row,
+    kind_row,
+    moment_row,
+)
 from chaos.report.story import (
     NOTHING_PROVEN,
     Banner,
@@ -27,96 +39,19 @@ from chaos.report.story import (
     patients_sentence,
 )
 from chaos.report.terms import HOSPITAL, Terms
-from chaos.report.timeline import Check, FaultLane, Moment, Tally, Timeline
+from chaos.report.timeline import Moment, Timeline
 from chaos.report.wording import (
-    at,
-    clip,
     count,
     duration,
     hospital_time,
     instant,
-    latency,
     number,
     visible,
 )
 from chaos.verdict import Judgement, Verdict
 
-AS_PLANNED = UNDONE_BY["block"]
 MOMENTS_MAX = 80
 FAULTS_MAX = 200
-TEXT_CHARS = 1_200
-CELL_CHARS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimView:
-    """One row of the verdict table and its evidence."""
-
-    id: str
-    statement: str
-    finding: str
-    reason: str
-    evidence: str
-    needed: str
-    cites: str
-    evidence_lines: Cited
-
-
-@dataclass(frozen=True, slots=True)
-class FaultView:
-    """One row of what was done."""
-
-    number: str
-    story: str
-    kind: str
-    rooms: str
-    targets: str
-    began: str
-    seen: str
-    effect: str
-    ended: str
-    by: str
-    gone: str
-    heal: str
-    lasted: str
-    trouble: str
-
-
-@dataclass(frozen=True, slots=True)
-class MomentView:
-    """One line of the story in words."""
-
-    at: str
-    lived: str
-    text: str
-    key: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CheckView:
-    """One condition of a valid experiment."""
-
-    name: str
-    finding: str
-    word: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class KindView:
-    """Numbers of one kind of operation."""
-
-    name: str
-    words: str
-    note: str
-    count: str
-    cut_short: str
-    answered: str
-    refused: str
-    unknown: str
-    p50: str
-    p95: str
-    top: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +66,18 @@ class Page:
     defect: str
     patients_sentence: str
     tally: str
-    claims: tuple[ClaimView, ...]
+    claims: tuple[ClaimRow, ...]
     patients: tuple[PatientLine, ...]
-    faults: tuple[FaultView, ...]
+    faults: tuple[FaultRow, ...]
     faults_more: str
     clocks: str
     lived: bool
     wide: tuple[Strip, ...]
     narrow: tuple[Strip, ...]
-    moments: tuple[MomentView, ...]
+    moments: tuple[MomentRow, ...]
     moments_more: str
-    checks: tuple[CheckView, ...]
-    kinds: tuple[KindView, ...]
+    checks: tuple[CheckRow, ...]
+    kinds: tuple[KindRow, ...]
     shed: str
     command: str
     folder: str
@@ -201,18 +136,18 @@ def _page(
         defect=visible(timeline.defect, 200),
         patients_sentence=patients_sentence(timeline, terms),
         tally=tally(judgement),
-        claims=tuple(_claim(v, lines, start_t) for v in ordered(judgement.claims)),
+        claims=tuple(claim_row(v, lines, start_t) for v in ordered(judgement.claims)),
         patients=patients(timeline, terms),
-        faults=tuple(_fault(f, timeline.duration_s) for f in faults),
+        faults=tuple(fault_row(f, timeline.duration_s) for f in faults),
         faults_more=_more(len(timeline.faults), len(faults)),
         clocks=_clocks(timeline),
         lived=timeline.speed != 1,
         wide=drawn(timeline, terms),
         narrow=drawn(timeline, terms, narrow=True),
-        moments=tuple(_moment(m, timeline.speed) for m in moments),
+        moments=tuple(moment_row(m, timeline.speed) for m in moments),
         moments_more=_more(len(timeline.moments), len(moments)),
-        checks=tuple(_check(c) for c in timeline.checks),
-        kinds=tuple(_kind(k, timeline.speed, terms) for k in timeline.kinds),
+        checks=tuple(check_row(c) for c in timeline.checks),
+        kinds=tuple(kind_row(k, timeline.speed, terms) for k in timeline.kinds),
         shed=count(timeline.shed, "attempt was refused", "attempts were refused")
         if timeline.shed
         else "",
@@ -270,83 +205,10 @@ def _clocks(timeline: Timeline) -> str:
     )
 
 
-def _claim(v: Verdict, lines: Mapping[str, str], start_t: float) -> ClaimView:
-    return ClaimView(
-        id=visible(v.id, 60),
-        statement=visible(v.statement, CELL_CHARS),
-        finding=v.verdict.value,
-        reason=visible(v.reason, TEXT_CHARS),
-        evidence=number(v.evidence),
-        needed=number(v.needed),
-        cites=count(len(set(v.lines)), "line") if v.lines else "",
-        evidence_lines=cited(v.lines, lines.get, start_t),
-    )
-
-
-def _fault(f: FaultLane, end_s: float) -> FaultView:
-    def when(t_s: float | None) -> str:
-        return "never" if t_s is None else at(t_s)
-
-    return FaultView(
-        number=str(f.number),
-        story=visible(f.story, CELL_CHARS),
-        kind=visible(f.kind, 60),
-        rooms=visible(", ".join(f.rooms), 120),
-        targets=visible(", ".join(f.targets), CELL_CHARS),
-        began=at(f.began_s),
-        seen=when(f.seen_s),
-        effect=visible(f.effect, CELL_CHARS),
-        ended=when(f.ended_s),
-        by="" if f.ended_by == AS_PLANNED else visible(f.ended_by, 80),
-        gone=when(f.gone_s),
-        heal=visible(f.heal, CELL_CHARS),
-        lasted=duration(f.until_s(end_s) - f.began_s)
-        + ("" if f.ended_s is not None else " or more"),
-        trouble=visible(f.trouble, CELL_CHARS),
-    )
-
-
 def _told(moments: Sequence[Moment]) -> list[Moment]:
     """At most MOMENTS_MAX, the weighty ones first to be kept, in order of time."""
     ranked = sorted(range(len(moments)), key=lambda i: (moments[i].weight, i))
     return [moments[i] for i in sorted(ranked[:MOMENTS_MAX])]
-
-
-def _moment(m: Moment, speed: float) -> MomentView:
-    lived = hospital_time(m.t_s, speed)
-    return MomentView(at(m.t_s), f"+{lived}", visible(m.text, CELL_CHARS), m.weight == 0)
-
-
-def _check(c: Check) -> CheckView:
-    finding, word = {
-        True: ("held", "yes"), False: ("broken", "no"), None: ("void", "not on record")
-    }[c.ok]  # fmt: skip
-    return CheckView(visible(clip(c.name, 80)), finding, word, visible(c.text, TEXT_CHARS))
-
-
-def _kind(k: Tally, speed: float, terms: Terms) -> KindView:
-    human = k.name in terms.human_kinds and speed != 1
-    factor = speed if human else 1.0
-    note = "in hospital time" if human else ""
-    if k.name in terms.lock_probes:
-        note = "refusing is right"
-
-    def shown(ms: float | None) -> str:
-        return latency(None if ms is None else ms * factor)
-
-    return KindView(
-        name=visible(k.name, 60),
-        words=terms.kind(k.name),
-        note=note,
-        count=number(k.asked),
-        cut_short=number(k.cut_short) if k.cut_short else "",
-        answered=number(k.answered),
-        refused=number(k.refused),
-        unknown=number(k.unknown),
-        p50=shown(k.p50_ms),
-        p95=shown(k.p95_ms),
-        top=shown(k.max_ms),
-    )
 
 
 def _more(total: int, shown: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from chaos.report.drawing import Frame, Rect, Row, Shape, Text, fitted, px, text_width
-from chaos.report.labels import SMALL, heading, lane_name, remark
+from chaos.report.labels import FONT, SMALL, heading, lane_name, remark
 from chaos.report.timeline import FaultLane, ServiceLane, Span, Timeline
 from chaos.report.wording import duration, number, visible
 
@@ -22,7 +22,7 @@ def service_rows(frame: Frame, services: tuple[ServiceLane, ...]) -> list[Row]:
     if not services:
         return [*rows, remark(frame, "The journal names no service.")]
     for room, lanes in groupby(services, key=lambda lane: lane.room):
-        title = fitted(f"room {visible(room, 60)}" if room else "no room", frame.width - 20, SMALL)
+        title = fitted(f"room {visible(room, 60)}" if room else "no room", frame.width - 20, FONT)
         rows.append(Row(17, (Text(frame.left if frame.narrow else 8, 13, title, "room"),), True))
         rows += [_service_row(frame, lane) for lane in lanes]
     return rows

@@ -189,7 +189,10 @@ def patients_sentence(timeline: Timeline, terms: Terms) -> str:
     if not asked:
         return "No clinical operation was asked for while a fault lasted."
     if not hit:
-        return f"While the faults lasted, all {count(asked, 'operation')} were answered."
+        asked_for = count(asked, "operation")
+        return (
+            f"While the faults lasted, none of {asked_for} was refused or left without an answer."
+        )
     parts = []
     for c in hit:
         failed = c.during.refused + c.during.unknown
