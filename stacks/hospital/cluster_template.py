@@ -47,7 +47,7 @@ def ready_template(folder: Path | None, scratch: Path) -> Path:
     Raises TemplateFailure.
     """
     binaries = postgres.binaries()
-    name = f"postgres-{postgres.version(binaries)}-{_recipe()}"
+    name = _name(binaries)
     if folder is not None:
         try:
             return _shared(folder, name, binaries, scratch)
@@ -57,6 +57,21 @@ def ready_template(folder: Path | None, scratch: Path) -> Path:
     if not _complete(own):
         _build(binaries, scratch, own)
     return own
+
+
+def existing_template(folder: Path | None) -> Path | None:
+    """The shared template if it is there and may be read; never builds or waits."""
+    if folder is None:
+        return None
+    found = folder / _name(postgres.binaries())
+    try:
+        return found if _complete(found) else None
+    except OSError:
+        return None
+
+
+def _name(binaries: Path) -> str:
+    return f"postgres-{postgres.version(binaries)}-{_recipe()}"
 
 
 def _shared(folder: Path, name: str, binaries: Path, scratch: Path) -> Path:
@@ -164,7 +179,7 @@ def write_initdb(program: Path, template: Path, data_dir: Path) -> None:
     Patroni runs it in place of the real initdb (`postgresql.bin_name`), with options that it
     ignores because the template was made with the same ones. Blocks are shared where possible.
     """
-    copy = shlex.join(["cp", "--archive", "--reflink=auto", "--no-target-directory",
-                       os.fspath(template), os.fspath(data_dir)])
-    program.write_text(f"#!/bin/sh\nexec {copy}\n")
+    copying = shlex.join(["cp", "--archive", "--reflink=auto", "--no-target-directory",
+                          os.fspath(template), os.fspath(data_dir)])
+    program.write_text(f"#!/bin/sh\nexec {copying}\n")
     program.chmod(0o700)

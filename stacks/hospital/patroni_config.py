@@ -20,6 +20,8 @@ if the remaining disk is lost too. `synchronous_mode_strict` would refuse writes
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ LOOP_WAIT_S = 1
 RETRY_S = 5  # Patroni wants loop_wait + 2 x retry_timeout <= ttl
 PRIMARY_STOP_S = 4
 STREAM_DEAD_S = 5
+CLONE = "stacks.hospital.template_clone"
 UNIX_SOCKET_BYTES = 107  # sun_path of Linux, less its final NUL
 SOCKET_NAME = ".s.PGSQL.65535"
 
@@ -189,6 +192,8 @@ def _postgresql(node: Node) -> dict[str, Any]:
             "host all all all scram-sha-256",
             "host replication all all scram-sha-256",
         ],
+        "create_replica_methods": ["template", "basebackup"],
+        "template": {"command": shlex.join([sys.executable, "-m", CLONE])},
         "basebackup": ["no-sync", {"checkpoint": "fast"}],
         # When rewinding is impossible the node is cloned anew: a second at this size.
         "remove_data_directory_on_rewind_failure": True,

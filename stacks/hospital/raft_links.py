@@ -17,7 +17,7 @@ from stacks.hospital.settings import Address
 
 CONNECT_RETRY_S = 0.5
 LEADER_SILENT_MIN_S = 0.8
-LEADER_SILENT_MAX_S = 1.6
+LEADER_SILENT_MAX_S = 1.4
 LEADER_ALONE_S = 5.0
 
 _identity_port = TCPNode.port

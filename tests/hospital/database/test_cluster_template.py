@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stacks.hospital.database import STEP_DOWN
-
 ROOT = Path(__file__).parents[3]
 BUILD = (
-    "import sys; from pathlib import Path;"
+    "import os, sys; from pathlib import Path;"
+    "from stacks.hospital.step_down import step_down;"
+    "os.geteuid() == 0 and step_down();"
     "from stacks.hospital.cluster_template import ready_template;"
     "print(ready_template(Path(sys.argv[1]), Path(sys.argv[2])))"
 )
@@ -21,9 +21,8 @@ BUILD = (
 
 def build(shared: Path, scratch: Path) -> subprocess.Popen[str]:
     """Ask for the template as a database node does (PostgreSQL refuses root)."""
-    step_down = STEP_DOWN if os.geteuid() == 0 else ()
     return subprocess.Popen(
-        [*step_down, sys.executable, "-c", BUILD, str(shared), str(scratch)],
+        [sys.executable, "-c", BUILD, str(shared), str(scratch)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE,
     )
 
