@@ -6,18 +6,26 @@ It refuses to depend on the engine: an order is taken whenever the database take
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from stacks.hospital import fhir
 from stacks.hospital.bugs import planted
 from stacks.hospital.ehr.inbound import SENDER
 from stacks.hospital.ehr.pair import Unavailable
-from stacks.hospital.ehr.store import Message
 from stacks.hospital.log import Log
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import MllpClient, MllpError
 
 DIRECT_S = 2.0
 """How long the planted defects wait for the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An HL7 message for the outbox; `control_id` is its MSH-10."""
+
+    control_id: str
+    payload: bytes
 
 
 def order_message(order: fhir.ServiceRequest, ward: str) -> Message | None:

@@ -18,8 +18,8 @@ from stacks.hospital.ehr.node import Away, Connection, Node, Session
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Settings, SettingsError
 
-READ_S = 1.2
-"""One attempt at one node."""
+READ_S, LAST_READ_S = 1.2, 1.8
+"""One attempt at one node; the last node to be asked gets more time."""
 WRITE_S = 3.0
 """A whole write, its wait for the standby included."""
 ROLE_WAIT_S = 0.25
@@ -117,21 +117,22 @@ class Pair:
             await self._wait_for_change()
             nodes = self._readable(prefer_standby)
         troubles = []
-        for node in nodes:
+        for number, node in enumerate(nodes, 1):
             try:
-                return await self._read_at(node, work)
+                return await self._read_at(node, work, LAST_READ_S if number == len(nodes)
+                                           else READ_S)
             except (Away, psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
                 troubles.append(f"{node.name}: {describe(error)}")
                 node.suspect()
         why = "; ".join(troubles) or self.roles()
         raise Unavailable(f"no database node can be read: {why}")
 
-    async def _read_at(self, node: Node, work: Work[T]) -> tuple[T, str]:
+    async def _read_at(self, node: Node, work: Work[T], limit_s: float) -> tuple[T, str]:
         served_by = node.role
         session = await node.take(TAKE_S)
         sound = False
         try:
-            with session.bounded(READ_S):
+            with session.bounded(limit_s):
                 result = await work(session.connection)
             sound = True
             return result, served_by

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, TypeVar
 
+import psycopg
 from starlette.responses import StreamingResponse
 
 from stacks.hospital import fhir, records
@@ -17,6 +18,7 @@ from stacks.hospital.ehr import asked, reports, store
 from stacks.hospital.ehr.node import Connection
 from stacks.hospital.ehr.outbox import Outbox
 from stacks.hospital.ehr.pair import Pair, Unavailable, Work
+from stacks.hospital.log import describe
 from stacks.hospital.web import JSON, NDJSON, Refusal, Request, Response, Route, answer
 
 SEARCH_LIMIT, SEARCH_MOST = 200, 1_000
@@ -50,6 +52,8 @@ class Reading:
             return await self._pair.read(work)
         except Unavailable as error:
             raise Refusal(503, "transient", str(error), {"Retry-After": "1"}) from None
+        except psycopg.DataError as error:
+            raise Refusal(400, "value", f"cannot be asked for: {describe(error)}") from None
 
     async def read(self, request: Request) -> Response:
         """GET /fhir/{type}/{key}"""

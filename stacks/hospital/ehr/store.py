@@ -18,7 +18,18 @@ from stacks.hospital.ehr.node import Connection
 CHART_ROWS = 2_000
 """No chart is longer; the newest are kept and the answer says so."""
 
-_decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+MOST_DIGITS = 400
+"""Of a number, before or after the point: PostgreSQL would write out 1e100000."""
+
+
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if number and (abs(number.adjusted()) > MOST_DIGITS or len(text) > MOST_DIGITS):
+        raise fhir.Invalid(f"$: the number {text[:20]} has too many digits")
+    return number
+
+
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=_decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -44,18 +55,17 @@ class Draft(msgspec.Struct, frozen=True):
     payload: bytes | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
-    """An HL7 message for the outbox."""
+def draft(data: bytes, resource: fhir.Resource) -> Draft:
+    """A Draft that keeps every element of the JSON it came as, known to us or not.
 
-    control_id: str
-    payload: bytes
-
-
-def draft(data: bytes, resource: fhir.Resource, message: Message | None = None) -> Draft:
-    """A Draft that keeps every element of the JSON it came as, known to us or not."""
+    Raises fhir.Invalid for numbers that nobody can have meant.
+    """
+    try:
+        body = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise fhir.Invalid(f"$: {error}") from None
     return Draft(
-        fhir.name_of(resource), fhir.key_of(resource), fhir.mrn_of(resource), _decode(data),
-        message.control_id if message else None, message.payload if message else None,
+        fhir.name_of(resource), fhir.key_of(resource), fhir.mrn_of(resource), body
     )
 
 

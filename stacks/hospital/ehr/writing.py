@@ -74,12 +74,13 @@ class Writing:
             wanted = asked.if_none_exist(condition, type_)
             data = await body(request)
             resource = fhir.decode(data, type_)
+            new = store.draft(data, resource)
         except fhir.Invalid as error:
             raise Refusal(400, "structure", str(error)) from None
-        if wanted is not None and wanted != fhir.key_of(resource):
+        if wanted is not None and wanted != new.key:
             raise Refusal(400, "value", f"If-None-Exist asks for {wanted}, the resource is "
-                          f"{fhir.key_of(resource)}")
-        new = await self._draft(data, resource, request.headers.get("x-ward", ""))
+                          f"{new.key}")
+        new = await self._with_message(new, resource, request.headers.get("x-ward", ""))
         if planted("ack-before-commit"):
             return self._before_commit(new, resource)
         stored, fresh = await self._write(lambda c: create_or_find(c, new, resource))
@@ -94,15 +95,18 @@ class Writing:
             raise Refusal(412, "multiple-matches", f"{len(stored)} {type_} have this identifier")
         return asked.resource_answer(stored[0], 200)
 
-    async def _draft(self, data: bytes, resource: fhir.Resource, ward: str) -> Draft:
-        message = None
-        if isinstance(resource, fhir.ServiceRequest):
-            message = orders.order_message(resource, ward)
-            try:
-                message = await orders.sent_directly(message, self._engine, self._log)
-            except Unavailable as error:
-                raise Refusal(503, "transient", str(error), {"Retry-After": "2"}) from None
-        return store.draft(data, resource, message)
+    async def _with_message(self, new: Draft, resource: fhir.Resource, ward: str) -> Draft:
+        """A laboratory order goes into the store together with its message."""
+        if not isinstance(resource, fhir.ServiceRequest):
+            return new
+        message = orders.order_message(resource, ward)
+        try:
+            message = await orders.sent_directly(message, self._engine, self._log)
+        except Unavailable as error:
+            raise Refusal(503, "transient", str(error), {"Retry-After": "2"}) from None
+        if message is None:
+            return new
+        return msgspec.structs.replace(new, control_id=message.control_id, payload=message.payload)
 
     def _before_commit(self, new: Draft, resource: fhir.Resource) -> Response:
         async def later() -> Stored:
@@ -127,9 +131,9 @@ class Writing:
         data = await body(request)
         try:
             resource = fhir.decode(data, type_)
+            new = store.draft(data, resource)
         except fhir.Invalid as error:
             raise Refusal(400, "structure", str(error)) from None
-        new = store.draft(data, resource)
         if new.key != key:
             raise Refusal(400, "value", f"the resource is {new.key}, the address says {key[:80]}")
         stored, now = await self._write(lambda c: replace_or_find(c, new, resource, version))

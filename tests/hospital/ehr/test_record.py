@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,6 +92,31 @@ def test_bad_input_is_refused_with_its_path(ehr: Ehr) -> None:
     assert ehr.client.get("/fhir/Patient/nobody").status_code == 404
     assert ehr.client.get("/fhir/Patient/nobody/$everything").status_code == 404
     assert ehr.client.get("/feed/reports?after=x").status_code == 400
+
+
+def test_noise_is_refused_and_never_breaks_the_record(ehr: Ehr) -> None:
+    """Damaged orders, odd texts, numbers and addresses: 2xx or 4xx, and the record goes on."""
+    dice = random.Random(7)
+    whole = json.dumps(order("P-N", "M-1") | {"note": [{"text": "é", "time": 1.5}]}).encode()
+    odd = [b'"\\ud800"', b'"\\udc00x"', b"1e400", b"1e-99999", b"1e999999", b"123456789" * 60,
+           b'"\\\\u0000"', b'{"a":1,"a":2}', b"[" * 900 + b"]" * 900, b"-0", b'"\xf0\x9f\x98\x80"']
+    bodies = [whole.replace(b"1.5", one) for one in odd]
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(dice.randrange(1, 4)):
+            at = dice.randrange(len(damaged))
+            damaged[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
+        bodies.append(bytes(damaged))
+    for number, data in enumerate(bodies):
+        data = data.replace(b"P-N", b"P-N%d" % number)
+        answer = ehr.client.post("/fhir/ServiceRequest", content=data)
+        assert answer.status_code in (201, 400, 409), (data, ehr.log()[-1500:])
+    for path in ("/fhir/Patient/%00", "/fhir/Patient/%ff/$everything", "/fhir/Patient/..%2f..",
+                 "/fhir/Patient?patient=%00", "/fhir/Patient?_count=-1", "/fhir/" + "x" * 3000,
+                 "/fhir/Patient?patient=" + "x" * 3000, "/criticals?open=%00"):
+        assert ehr.client.get(path).status_code in (200, 400, 404), path
+    assert ehr.client.get("/export").status_code == 200
+    assert "request_failed" not in ehr.log(), ehr.log()[-2000:]
 
 
 def test_an_update_needs_the_version_it_is_based_on(ehr: Ehr) -> None:
