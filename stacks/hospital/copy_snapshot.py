@@ -16,14 +16,14 @@ import msgspec
 
 from stacks.hospital import fhir
 from stacks.hospital.copy_source import Reading
-from stacks.hospital.records import Record, of_resource, ward_of
+from stacks.hospital.records import Record, of_row, ward_of
 
 NAME, NEXT = "snapshot.db", "snapshot.next"
-FORMAT = 1
+FORMAT = 2
 _SCHEMA = """
 CREATE TABLE about (format INTEGER, as_of REAL, refreshed_at REAL, source TEXT, patients INTEGER);
 CREATE TABLE resource (id INTEGER PRIMARY KEY, type TEXT, key TEXT, patient TEXT, version INTEGER,
-  body TEXT);
+  stored_at REAL, body TEXT);
 CREATE INDEX resource_patient ON resource (patient);
 CREATE INDEX resource_key ON resource (type, key);
 CREATE TABLE merged (source TEXT PRIMARY KEY, survivor TEXT);
@@ -60,7 +60,8 @@ def write(folder: Path, reading: Reading, now: float) -> None:
         connection.executescript(_SCHEMA)
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO resource (type, key, patient, version, body) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO resource (type, key, patient, version, stored_at, body)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             reading.rows,
         )
         connection.executemany("INSERT OR REPLACE INTO merged VALUES (?, ?)", reading.merged)
@@ -140,17 +141,13 @@ class Snapshot:
         return sorted(found, key=lambda one: (one["ward"], one["visit"]))
 
     def page(self, after: int, limit: int) -> tuple[list[Record], int]:
-        """One page of the export."""
+        """One page of the export; `stored_at` is when the record itself took the version."""
         rows = self._connection.execute(
-            "SELECT id, type, patient, version, body FROM resource WHERE id > ? ORDER BY id"
-            " LIMIT ?",
+            "SELECT id, type, patient, version, stored_at, body FROM resource WHERE id > ?"
+            " ORDER BY id LIMIT ?",
             (after, limit),
         ).fetchall()
-        found = [
-            of_resource(fhir.decode(body.encode(), type_), patient, version)
-            for _, type_, patient, version, body in rows
-        ]
-        return found, rows[-1][0] if rows else after
+        return [of_row(row) for row in rows], rows[-1][0] if rows else after
 
 
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode

@@ -31,7 +31,8 @@ WITH here AS (
   SELECT DISTINCT patient FROM resource WHERE type = 'Encounter'
   AND body->>'status' IN {HERE} AND body->'class'->>'code' IN ('IMP', 'EMER')
 )
-SELECT type, key, patient, version, body::text FROM resource JOIN here USING (patient)
+SELECT type, key, patient, version, extract(epoch FROM stored_at)::float8, body::text
+FROM resource JOIN here USING (patient)
 WHERE type IN ('Patient', 'AllergyIntolerance')
   OR type = 'Encounter' AND body->>'status' IN {HERE}
   OR type IN ('MedicationRequest', 'ServiceRequest') AND body->>'status' IN {ACTIVE}
@@ -52,8 +53,8 @@ class Reading:
 
     as_of: float
     source: str
-    rows: list[tuple[str, str, str, int, str]]
-    """(type, key, patient, version, body as JSON text)."""
+    rows: list[tuple[str, str, str, int, float, str]]
+    """(type, key, patient, version, when the record took it, body as JSON text)."""
     merged: list[tuple[str, str]]
 
 

@@ -139,10 +139,11 @@ class Administration:
     def _page(self, table: str, type_: str) -> Callable[[int, int], tuple[list[Record], int]]:
         def page(after: int, limit: int) -> tuple[list[Record], int]:
             rows = self.registry.page(table, after, limit)
-            found = [
-                of_resource(fhir.decode(entry.body.encode(), type_), entry.patient, entry.version)
-                for _, entry in rows
-            ]
+            found = []
+            for _, stored_at, entry in rows:
+                resource = fhir.decode(entry.body.encode(), type_)
+                record = of_resource(resource, entry.patient, entry.version)
+                found.append(msgspec.structs.replace(record, stored_at=stored_at))
             return found, rows[-1][0] if rows else after
 
         return page

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS person (
   mrn TEXT NOT NULL UNIQUE,
   survivor TEXT NOT NULL,
   version INTEGER NOT NULL,
+  stored_at REAL NOT NULL,
   body TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS visit (
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS visit (
   ward TEXT NOT NULL,
   status TEXT NOT NULL,
   admitted_at REAL NOT NULL,
+  stored_at REAL NOT NULL,
   body TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS visit_present ON visit (status) WHERE status <> 'finished';
@@ -115,8 +117,9 @@ class Registry:
                 return known
             text = dump(msgspec.json.decode(data), mrn, 1)
             connection.execute(
-                "INSERT INTO person (mrn, survivor, version, body) VALUES (?, ?, 1, ?)",
-                (mrn, mrn, text),
+                "INSERT INTO person (mrn, survivor, version, stored_at, body)"
+                " VALUES (?, ?, 1, ?, ?)",
+                (mrn, mrn, time.time(), text),
             )
             return Entry(mrn, mrn, 1, text, new=True)
 
@@ -137,7 +140,8 @@ class Registry:
             _fresh(known, version)
             text = dump(body, mrn, version + 1)
             connection.execute(
-                "UPDATE person SET version = ?, body = ? WHERE mrn = ?", (version + 1, text, mrn)
+                "UPDATE person SET version = ?, stored_at = ?, body = ? WHERE mrn = ?",
+                (version + 1, time.time(), text, mrn),
             )
             _announce(connection, _adt("A08", text))
             return Entry(mrn, mrn, version + 1, text, announced=True)
@@ -186,11 +190,12 @@ class Registry:
                 _same_person(known, person)
                 return known
             text = dump(_about(msgspec.json.decode(data), person.key), visit, 1)
+            now = time.time()
             connection.execute(
-                "INSERT INTO visit (visit, mrn, version, class, ward, status, admitted_at, body)"
-                " VALUES (?, ?, 1, ?, ?, ?, ?, ?)",
+                "INSERT INTO visit (visit, mrn, version, class, ward, status, admitted_at,"
+                " stored_at, body) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)",
                 (visit, person.key, encounter.class_.code, ward_of(encounter) or "",
-                 encounter.status, time.time(), text),
+                 encounter.status, now, now, text),
             )  # fmt: skip
             _announce(connection, _adt(event, person.body, text))
             return Entry(visit, person.key, 1, text, new=True, announced=True)
@@ -216,10 +221,10 @@ class Registry:
             _same_person(known, person)
             text = dump(_about(msgspec.json.decode(data), person.key), visit, version + 1)
             connection.execute(
-                "UPDATE visit SET version = ?, class = ?, ward = ?, status = ?, body = ?"
-                " WHERE visit = ?",
+                "UPDATE visit SET version = ?, class = ?, ward = ?, status = ?, stored_at = ?,"
+                " body = ? WHERE visit = ?",
                 (version + 1, encounter.class_.code, ward_of(encounter) or "", encounter.status,
-                 text, visit),
+                 time.time(), text, visit),
             )  # fmt: skip
             _announce(connection, _adt(event, person.body, text))
             return Entry(visit, person.key, version + 1, text, announced=True)
@@ -236,17 +241,20 @@ class Registry:
         )
         return [Present(*row) for row in rows]
 
-    def page(self, table: str, after: int, limit: int) -> list[tuple[int, Entry]]:
-        """Rows of `person` or `visit` after a row id, for the export. Raises StoreError."""
+    def page(self, table: str, after: int, limit: int) -> list[tuple[int, float, Entry]]:
+        """(row, stored at, entry) of `person` or `visit` after a row, for the export.
+
+        Raises StoreError.
+        """
         key, patient = ("mrn", "survivor") if table == "person" else ("visit", "mrn")
         rows = self._store.read(
             lambda connection: connection.execute(
-                f"SELECT id, {key}, {patient}, version, body FROM {table} WHERE id > ?"
-                " ORDER BY id LIMIT ?",
+                f"SELECT id, stored_at, {key}, {patient}, version, body FROM {table}"
+                " WHERE id > ? ORDER BY id LIMIT ?",
                 (after, limit),
             ).fetchall()
         )
-        return [(row[0], Entry(*row[1:])) for row in rows]
+        return [(row[0], row[1], Entry(*row[2:])) for row in rows]
 
 
 def _required(entry: Entry | None, key: str) -> Entry:
@@ -291,8 +299,8 @@ def _retire(connection: sqlite3.Connection, gone: Entry, survivor: str) -> None:
     link = {"other": fhir.patient_reference(survivor), "type": "replaced-by"}
     body |= {"active": False, "link": [link]}
     connection.execute(
-        "UPDATE person SET version = version + 1, body = ? WHERE mrn = ?",
-        (dump(body, gone.key, gone.version + 1), gone.key),
+        "UPDATE person SET version = version + 1, stored_at = ?, body = ? WHERE mrn = ?",
+        (time.time(), dump(body, gone.key, gone.version + 1), gone.key),
     )
     connection.execute(
         "UPDATE person SET survivor = ? WHERE survivor = ?", (survivor, gone.key)
@@ -302,8 +310,9 @@ def _retire(connection: sqlite3.Connection, gone: Entry, survivor: str) -> None:
     ).fetchall():
         moved = dump(_about(msgspec.json.decode(text), survivor), visit, version + 1)
         connection.execute(
-            "UPDATE visit SET mrn = ?, version = version + 1, body = ? WHERE visit = ?",
-            (survivor, moved, visit),
+            "UPDATE visit SET mrn = ?, version = version + 1, stored_at = ?, body = ?"
+            " WHERE visit = ?",
+            (survivor, time.time(), moved, visit),
         )
 
 

@@ -12,11 +12,13 @@ from stacks.hospital.copy_snapshot import Damaged, Snapshot, tagged
 from stacks.hospital.copy_source import Reading
 
 
-def row(type_: str, key: str, mrn: str, **body: object) -> tuple[str, str, str, int, str]:
+def row(
+    type_: str, key: str, mrn: str, **body: object
+) -> tuple[str, str, str, int, float, str]:
     system = fhir.KEY_SYSTEMS[type_]
     about = {} if type_ == "Patient" else {"subject": fhir.patient_reference(mrn)}
     whole = {"resourceType": type_, "identifier": [{"system": system, "value": key}]}
-    return type_, key, mrn, 1, json.dumps(whole | about | body)
+    return type_, key, mrn, 1, 50.0, json.dumps(whole | about | body)
 
 
 def reading(as_of: float, *mrns: str) -> Reading:
@@ -42,6 +44,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert held.census()[0] == {"mrn": "P1", "visit": "V-P1", "ward": "w1", "class": "IMP"}
     records, last = held.page(0, 3)
     assert [one.kind for one in records] == ["patient", "patient", "encounter"]
+    assert {one.stored_at for one in records} == {50.0}
     assert [one.key for one in held.page(last, 3)[0]] == ["V-P2"]
 
 

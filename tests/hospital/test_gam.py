@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_a_merged_patient_lives_on_under_one_number(desk: Program) -> None:
     lines = [line for line in desk.http.get("/export").text.splitlines() if '"encounter"' in line]
     assert len(lines) == 2
     assert all('"patient":"P2"' in line for line in lines)
+    assert all(json.loads(line)["stored_at"] > 1e9 for line in lines)
 
 
 @pytest.mark.parametrize(
