@@ -24,6 +24,9 @@ from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import FaultLane, Moment, Timeline, Window
 from chaos.report.wording import because
 
+DURATION_MAX_S = 366 * 86_400.0
+"""No run lasts longer; a journal that says so has a broken clock, and must not break the page."""
+SPEED_MAX = 1e6
 WINDOW_WORDS = {"warmup": "Warm-up", "fault": "Fault window", "settle": "Settling"}
 
 
@@ -31,7 +34,7 @@ def timeline_of(history: History, terms: Terms = HOSPITAL) -> Timeline:
     """The whole run on one axis of seconds; second 0 is the run's first event."""
     run = history.run
     start_t = run.t if run else history.start
-    duration_s = max(0.0, history.end - start_t)
+    duration_s = min(DURATION_MAX_S, max(0.0, history.end - start_t))
     clock = Clock(start_t, duration_s)
     faults, fault_moments = faults_of(history, clock)
     windows = _windows(history, clock)
@@ -51,7 +54,7 @@ def timeline_of(history: History, terms: Terms = HOSPITAL) -> Timeline:
         stack=run.stack if run else "",
         defect=run.defect if run else "",
         utc=run.utc if run else "",
-        speed=history.speed,
+        speed=min(SPEED_MAX, history.speed),
         duration_s=duration_s,
         complete=history.ended is not None,
         bin_s=bin_s,
@@ -97,8 +100,13 @@ def _seen(history: History, start_t: float) -> Iterator[Seen]:
         elif op.undecided:
             outcome = CUT_SHORT
         if op.ended_at:
-            ms = max(0.0, (op.ended - op.intended) * 1_000)
-        yield Seen(op.klass, op.kind, op.intended - start_t, outcome, ms)
+            ms = (op.ended - op.intended) * 1_000
+            if not 0.0 <= ms <= DURATION_MAX_S * 1_000:
+                ms = 0.0 if ms < 0 else DURATION_MAX_S * 1_000
+        at_s = op.intended - start_t
+        if not 0.0 <= at_s <= DURATION_MAX_S:
+            at_s = 0.0 if at_s < 0 else DURATION_MAX_S
+        yield Seen(op.klass, op.kind, at_s, outcome, ms)
 
 
 def _windows(history: History, clock: Clock) -> tuple[Window, ...]:

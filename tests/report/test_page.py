@@ -298,6 +298,30 @@ def test_a_poor_journal_still_gives_a_whole_page(saint_luc: ModuleType, case: st
     report.plain(history, judged)
 
 
+@pytest.mark.parametrize("t", [-1e308, -1.0, 0.0, 5_000.000001, 1e15, 1e308])
+@pytest.mark.parametrize("speed", [1e-300, 1.0, 1e308])
+def test_a_broken_clock_does_not_break_the_page(
+    saint_luc: ModuleType, t: float, speed: float
+) -> None:
+    """Times and speeds that no run can have still give a page, in bounded space."""
+    events = [
+        saint_luc.run_started(speed=speed),
+        e.WindowOpened(t, "fault"),
+        e.ServiceSeen(t, "ehr-a", "gone"),
+        e.FaultBegan(t, "1", "kill", ("ehr-a",), "ehr-a crashes"),
+        e.OpInvoked(t, "1", "stat.turnaround", "P0", -t),
+        e.OpOk(t, "1", "200"),
+        e.OpInvoked(5_000.5, "2", "chart.read", "P0", t),
+        e.OpUnknown(t, "2", "time-out"),
+        e.WorkloadEnded(t, "day", 1, 1, 1e308, 1e308),
+    ]
+    history = History.of({"harness.jsonl": saint_luc.lines(events)})
+    judged = Judgement("x", 1, "process", Finding.VOID, (), ("the clock is broken",))
+    assert len(report.html(history, judged)) < 200_000
+    assert "the clock is broken" in report.plain(history, judged)
+    report.markdown(history, judged)
+
+
 @pytest.mark.slow
 def test_a_million_operations_make_a_page_of_the_same_size(saint_luc: ModuleType) -> None:
     """Operations are binned, not drawn one by one: the page hardly grows."""
