@@ -16,6 +16,11 @@ from chaos.journal.ops import Op, Outcome
 from chaos.journal.stores import Store, Stored
 from chaos.verdict import Finding, Need, Verdict
 
+NO_PROGRESS = "no progress"
+"""How the auditor's reason begins when backlogs were not empty but nothing moved any more."""
+PARKED = "parked"
+"""Status of what a queue has given up on: it is not under way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -43,6 +48,7 @@ class WritesKept:
     statement: str
     need: Need
     homes: Mapping[str, tuple[Home, ...]]
+    queues: tuple[str, ...] = ()  # stores that show what is still under way
     updates: Mapping[str, str] = field(default_factory=dict)
     once: bool = True
     window: str = "run"
@@ -159,11 +165,26 @@ class _Tally:
             self._not_sure(f"{home.store} was read before the last writes", op)
         elif home.after_s and store.read_from < op.ended + home.after_s / speed:
             self._not_sure(f"{home.store} was read before they could be there", op)
-        elif home.backlog and store.read_from < self._drained_at:
+        elif home.backlog and store.read_from < self._drained_at and not self._stalled():
             self._not_sure("the backlogs were not seen empty before the final read", op)
         else:
             self.missing.append((op, said))
         return False
+
+    def _stalled(self) -> bool:
+        """Nothing moved any more and no queue held anything: what is missing will not come."""
+        drained = self.history.drained
+        if drained is None or not drained.event.reason.startswith(NO_PROGRESS):
+            return False
+        queues = [self.history.stores.get(name) for name in self.claim.queues]
+        return bool(queues) and all(
+            queue is not None
+            and queue.place != 0
+            and not any(
+                row.status != PARKED for shelf in queue.shelves.values() for row in shelf
+            )
+            for queue in queues
+        )
 
     def _unacknowledged(
         self, op: Op, places: list[tuple[Home, Store | None]], perhaps: bool

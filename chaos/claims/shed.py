@@ -38,7 +38,7 @@ class ShedInOrder:
     refused while the same service accepts `elective` ones in the same 10 s.
 
     `shed`: how many elective requests must have been shed for the claim to mean anything.
-    `overload`: how the reason of a refusal for want of capacity begins; other refusals (no
+    `overload`: a word in the reason of a refusal for want of capacity; other refusals (no
     primary, starting) strike every class alike and are told apart by what happened beside them.
     """
 
@@ -128,7 +128,7 @@ class _Refusals:
         self.inverted = list(found.values())
 
     def _inverted(self, op: Op, t: float, reason: str, beside: Iterable[Op]) -> bool:
-        if reason.startswith(self._claim.overload):
+        if self._claim.overload in reason:
             return any(True for _ in beside)
         alike = [o.ended for o in beside if (o.kind == "chart.read") == (op.kind == "chart.read")]
         return any(t - BESIDE_S <= at <= t for at in alike) and any(

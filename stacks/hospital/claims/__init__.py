@@ -1,0 +1,73 @@
+"""The hospital's continuity claims, by id; thresholds, evidence and source in each docstring.
+
+It refuses to lower a claim in silence: whoever asks for less evidence must say why (`Need`).
+
+Sources: S = wording of the Saint-Luc (2025) and Saint-Étienne (2014) outage reports, G = guidance
+(SAFER contingency guide, HIPAA 164.308(a)(7)), B = published benchmark, K = common knowledge of
+the field, A = our assumption.
+Human bounds (turnaround, call-back, age of a copy) are in hospital time and shrink with the run's
+`speed`; machine bounds (latency, failover) are real seconds and never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chaos.claims import Claim
+from chaos.verdict import Need
+from stacks.hospital.claims.continuity import ElectiveShedFirst, RestUnaffected, SpareTakesOver
+from stacks.hospital.claims.copy import CopyMarked, CopyRecent
+from stacks.hospital.claims.integrity import NobodyMixedUp, NothingLost, NothingTwice, OneTruth
+from stacks.hospital.claims.laboratory import AnalysersWork, CriticalReachesCarer, UrgentTimely
+from stacks.hospital.claims.record import ChartReadable, OrdersAccepted, OrdersDelivered
+
+CATALOGUE: Mapping[str, Callable[[Need], Claim]] = {
+    "RA-1": ChartReadable,
+    "RA-2": CopyRecent,
+    "RA-3": CopyMarked,
+    "OR-1": OrdersAccepted,
+    "OR-2": OrdersDelivered,
+    "RS-1": AnalysersWork,
+    "RS-2": CriticalReachesCarer,
+    "RS-3": UrgentTimely,
+    "IN-1": NothingLost,
+    "IN-2": NothingTwice,
+    "IN-3": NobodyMixedUp,
+    "IN-4": OneTruth,
+    "PR-1": ElectiveShedFirst,
+    "FO-1": SpareTakesOver,
+    "FO-2": RestUnaffected,
+}
+"""Claim id → its class; the first parameter of each is `need`."""
+
+
+def claims(need: Callable[[str], Need], *ids: str) -> tuple[Claim, ...]:
+    """The claims of these ids (all when none is named), each with the evidence `need(id)` asks.
+
+    Raises KeyError that names the known ids.
+    """
+    unknown = [i for i in ids if i not in CATALOGUE]
+    if unknown:
+        raise KeyError(f"no claim {', '.join(unknown)} (known: {', '.join(CATALOGUE)})")
+    return tuple(CATALOGUE[i](need(i)) for i in ids or tuple(CATALOGUE))
+
+
+__all__ = [
+    "CATALOGUE",
+    "AnalysersWork",
+    "ChartReadable",
+    "CopyMarked",
+    "CopyRecent",
+    "CriticalReachesCarer",
+    "ElectiveShedFirst",
+    "NobodyMixedUp",
+    "NothingLost",
+    "NothingTwice",
+    "OneTruth",
+    "OrdersAccepted",
+    "OrdersDelivered",
+    "RestUnaffected",
+    "SpareTakesOver",
+    "UrgentTimely",
+    "claims",
+]

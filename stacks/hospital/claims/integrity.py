@@ -1,0 +1,123 @@
+"""Claims about data: nothing lost, nothing twice or out of order, nobody mixed up, one truth.
+
+They refuse to be content with one replica, and to accuse where the final read failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chaos.claims.doubled import DrainedInTime, InOrder, NoDoubles, NoRegression
+from chaos.claims.evidence import together
+from chaos.claims.kept import WritesKept
+from chaos.claims.one_writer import OneWriter
+from chaos.claims.same_content import SameContent
+from chaos.claims.subject import RightSubject
+from chaos.journal.history import History
+from chaos.verdict import Need, Verdict
+from stacks.hospital.claims.places import (
+    DATABASES,
+    ENGINE,
+    FILED,
+    HOMES,
+    RANKS,
+    STORES,
+    UPDATES,
+)
+
+
+@dataclass(frozen=True)
+class NothingLost:
+    """IN-1. Acknowledged writes missing or changed in any store where they must be = 0; refused
+    writes stored = 0 (CMP; copies are IN-2's). A result of which only a preliminary state is left
+    is lost. Minimum evidence: 1,000 acknowledged writes. Source: S (Saint-Luc: no data lost), G."""
+
+    need: Need = field(default=Need.full(1_000))
+    id: str = "IN-1"
+    statement: str = "No data was lost."
+    window: str = "fault"
+
+    def judge(self, history: History) -> Verdict:
+        """Pure: the same history always gives the same verdict."""
+        return WritesKept(
+            self.id, self.statement, self.need, HOMES, queues=ENGINE, updates=UPDATES, once=False
+        ).judge(history)
+
+
+@dataclass(frozen=True)
+class NothingTwice:
+    """IN-2. No business key lies twice in a store; no preliminary result stands over a final one,
+    no older one over a corrected; orders reach the LIS in the order of their making; backlogs are
+    empty within half the outage (15 real s are always allowed for retries), 4 h of hospital time
+    at most (CMP/BND). Minimum evidence: 1,000 records (ours; the catalogue names none).
+    Source: K, interface-engine defects (Mirth #1314)."""
+
+    need: Need = field(default=Need.full(1_000))
+    id: str = "IN-2"
+    statement: str = "Nothing is entered twice or out of order."
+    window: str = "fault"
+
+    def judge(self, history: History) -> Verdict:
+        """Pure: the same history always gives the same verdict."""
+        this = (self.id, self.statement)
+        parts = [
+            NoDoubles(*this, self.need, STORES).judge(history),
+            NoRegression(*this, "report", "lis", DATABASES, RANKS).judge(history),
+            InOrder(*this, "order.create", "lis", "order").judge(history),
+            DrainedInTime(*this, most_s=4 * 3600.0 / history.speed).judge(history),
+        ]
+        return together(*this, parts)
+
+
+@dataclass(frozen=True)
+class NobodyMixedUp:
+    """IN-3. Answers and stored records that belong to another patient than the clients' ledger
+    says = 0, merged patients included; results with another content than the analyser measured
+    = 0 (INV). Minimum evidence: 1,000 answers and records (the catalogue says all).
+    Source: G (patient identification is the recurring hazard of downtime, PMC7647128)."""
+
+    need: Need = field(default=Need.full(1_000))
+    id: str = "IN-3"
+    statement: str = "No patient gets another patient's data."
+    answers: tuple[str, ...] = (
+        "chart.read", "order.create", "medication.create", "administration.create",
+        "observation.create", "specimen.result", "stat.turnaround", "critical.ack",
+    )  # fmt: skip
+    window: str = "fault"
+
+    @property
+    def _subjects(self) -> RightSubject:
+        return RightSubject(
+            self.id, self.statement, self.need, self.answers, FILED, STORES
+        )
+
+    def judge(self, history: History) -> Verdict:
+        """Pure: the same history always gives the same verdict."""
+        content = SameContent(
+            self.id, self.statement, ("analysers", "specimen"),
+            tuple((store, "report") for store in ("lis", *DATABASES)), states=("final",),
+        )  # fmt: skip
+        return together(
+            self.id, self.statement, [self._subjects.judge(history), content.judge(history)]
+        )
+
+    def unsteady(self, history: History) -> list[str]:
+        """A wrong patient before any fault."""
+        return self._subjects.unsteady(history)
+
+
+@dataclass(frozen=True)
+class OneTruth:
+    """IN-4. At most one database node accepts writes at any instant, an older timeline never
+    again after a younger one did, and both nodes hold the same after the healing (INV).
+    Minimum evidence: 20 write attempts at the nodes during the faults (ours; the catalogue names
+    none). Source: K."""
+
+    need: Need = field(default=Need.full(20))
+    id: str = "IN-4"
+    statement: str = "There is one truth."
+    window: str = "fault"
+
+    def judge(self, history: History) -> Verdict:
+        """Pure: the same history always gives the same verdict."""
+        return OneWriter(self.id, self.statement, self.need, DATABASES).judge(history)
