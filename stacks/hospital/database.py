@@ -19,8 +19,9 @@ import yaml  # type: ignore[import-untyped]
 
 from stacks.hospital import bugs, postgres, settings
 from stacks.hospital.cluster_template import TemplateFailure, ready_template, write_initdb
+from stacks.hospital.database_place import Node, node
 from stacks.hospital.log import Log
-from stacks.hospital.patroni_config import Defects, Node, node, patroni_config
+from stacks.hospital.patroni_config import Defects, patroni_config
 from stacks.hospital.ports import PortTaken, refuse_taken
 from stacks.hospital.step_down import Refused, step_down
 

@@ -16,8 +16,8 @@ from patroni.daemon import abstract_main
 from patroni.raft_controller import RaftController
 
 from stacks.hospital import bugs, raft_links, settings
+from stacks.hospital.database_place import raft_peers as peers_of
 from stacks.hospital.patroni_config import LOOP_WAIT_S, RETRY_S, TTL_S, log_section, raft_section
-from stacks.hospital.patroni_config import raft_peers as peers_of
 from stacks.hospital.ports import PortTaken, refuse_taken
 
 SOCKET_WAIT_S = 5.0

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from stacks.hospital import postgres, settings
-from stacks.hospital.patroni_config import Defects, Node, node, patroni_config
+from stacks.hospital.database_place import Node, node
+from stacks.hospital.patroni_config import Defects, patroni_config
 
 BINARIES = Path("/opt/pg/bin")
 
