@@ -34,7 +34,7 @@ import msgspec
 CONFIG_VARIABLE = "WORKLOAD_CONFIG"
 READY = "ready"
 READY_WITHIN_S = 60.0  # set-up of a ward population on a slow machine
-STOP_WITHIN_S = 9.0  # operations in flight get about 6 s; then the child is killed
+STOP_WITHIN_S = 12.0  # operations in flight get about 6 s of it; then the child is killed
 KILL_WITHIN_S = 5.0
 LAST_WORDS_CHARS = 300
 LAST_WORDS_BYTES = 8_192

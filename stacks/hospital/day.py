@@ -2,12 +2,14 @@
 
 It starts nothing: chaos.workload runs these values in their own processes.
 
-    with experiment.traffic(hospital_day(preset="ci")):
-        with experiment.inject(...), experiment.traffic(elective_rush(chart_reads_per_s=60)):
+    with experiment.traffic(hospital_day("ci")):
+        with experiment.inject(...), experiment.traffic(elective_rush("ci")):
             ...
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from chaos.workload import Workload
 from stacks.hospital.traffic.presets import preset as known_preset
@@ -18,8 +20,17 @@ TRAFFIC = ("{python}", "-m", "stacks.hospital.traffic")
 WATCH = ("{python}", "-m", "stacks.hospital.watch")
 
 
+class Named(Protocol):
+    """Anything with the name of a preset."""
+
+    @property
+    def name(self) -> str:
+        """`smoke`, `ci` or `soak`."""
+        ...
+
+
 def hospital_day(
-    preset: str = "smoke",
+    preset: str | Named = "smoke",
     patients: int = DEFAULT_PATIENTS,
     hour: float = DEFAULT_HOUR,
     load: float = 1.0,
@@ -32,29 +43,32 @@ def hospital_day(
     the hospital's clock runs is the stack's `speed`. Raises ValueError for an unknown preset or a
     number out of range.
     """
-    known_preset(preset)
     _within("patients", patients, 1, 100_000)
     _within("hour", hour, 0, 24)
     _within("load", load, 0.01, 10)
     _within("inpatients", inpatients, 0, 1_000)
     params = {
-        "preset": preset, "patients": patients, "hour": float(hour), "load": float(load),
+        "preset": _name(preset), "patients": patients, "hour": float(hour), "load": float(load),
         "inpatients": inpatients,
     }  # fmt: skip
     return Workload("day", TRAFFIC, params, beside=(Workload("watch", WATCH),))
 
 
 def elective_rush(
-    chart_reads_per_s: float = 40.0, back_office_per_s: float = 10.0, name: str = "rush"
+    preset: str | Named = "smoke", factor: float = 1.0, name: str = "rush"
 ) -> Workload:
-    """Mass reads of elective care (P3) and statistics (P4), for as long as it is started.
+    """Everybody asks for everything at once: mass reports (P3, P4) and elective chart reads (P3).
 
-    It reads the charts of those who are in the hospital: start it after `hospital_day`.
+    More than one node of the record can serve. It reads about those who are in the hospital:
+    start it after `hospital_day`. `factor` multiplies its rates.
     """
-    _within("chart_reads_per_s", chart_reads_per_s, 0, 500)
-    _within("back_office_per_s", back_office_per_s, 0, 500)
-    rush = {"chart.read/P3": float(chart_reads_per_s), "back.office/P4": float(back_office_per_s)}
-    return Workload(name, TRAFFIC, {"rush": rush})
+    _within("factor", factor, 0.01, 10)
+    rates = known_preset(_name(preset)).rush
+    return Workload(name, TRAFFIC, {"rush": {flow: rate * factor for flow, rate in rates.items()}})
+
+
+def _name(preset: str | Named) -> str:
+    return known_preset(preset if isinstance(preset, str) else preset.name).name
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -29,7 +29,7 @@ def _check(**_: Any) -> None:
         usage_exit(str(error))
 
 
-events.init.add_listener(_check)
+events.init.add_listener(_check)  # type: ignore[no-untyped-call]
 
 
 class HospitalDay(User):

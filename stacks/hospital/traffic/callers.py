@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import gevent
+from gevent.event import Event
 
 from stacks.hospital.clock import monotonic_of
 from stacks.hospital.traffic import forms
@@ -59,8 +59,11 @@ class _Said:
 class Callers:
     """The people's ways to the services, with what wards remember of them."""
 
-    def __init__(self, config: Config, ledger: Ledger, seed: str) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, seed: str, closing: Event | None = None
+    ) -> None:
         self.ledger = ledger
+        self._closing = closing or Event()
         self._ways = {
             name: Caller(name, config.link(link))
             for name, link in LINKS.items()
@@ -108,7 +111,8 @@ class Callers:
             pause = said.retry_after_s
             if op.klass in URGENT or not pause or time.monotonic() + pause > end:
                 break
-            gevent.sleep(pause * (1 + 0.2 * self._chance.random()))
+            if self._closing.wait(pause * (1 + 0.2 * self._chance.random())):
+                return  # nobody asks again after closing time; the ledger says so
         if said.maybe:
             op.unknown(said.maybe, said.via)
         else:
@@ -119,7 +123,9 @@ class Callers:
         try:
             answer = self.attempt(service, ask, READ_S)
         except NoAnswer as silence:
-            said.maybe, said.via = f"{service}: {silence.reason}", service
+            said.via, said.last = service, f"{service}: {silence.reason}"
+            if silence.sent:
+                said.maybe = said.last
             return None
         if answer.good:
             return answer
@@ -132,13 +138,14 @@ class Callers:
         services: Callable[[], Sequence[str]],
         ask: Ask,
         done_already: Callable[[], bool] | None = None,
+        patience_s: float = WRITE_PATIENCE_S,
     ) -> Answer | None:
-        """Write until acknowledged, refused for good, or WRITE_PATIENCE_S after the intention.
+        """Write until acknowledged, refused for good, or `patience_s` after the intention.
 
         Everything but the acknowledgement is written into the ledger here; None then. A 412 after
         an attempt that may have happened is settled by `done_already` (reads the stored state).
         """
-        said, end, cycle = _Said(), op.intended + WRITE_PATIENCE_S, 0
+        said, end, cycle = _Said(), op.intended + patience_s, 0
         while time.monotonic() < end:
             for service in services():
                 answer = self._write_attempt(op, service, ask, said, end)
@@ -151,7 +158,8 @@ class Callers:
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 1.6**cycle)
             if op.klass not in URGENT:
                 pause = max(pause, said.retry_after_s)
-            gevent.sleep(pause * (0.8 + 0.4 * self._chance.random()))
+            if self._closing.wait(pause * (0.8 + 0.4 * self._chance.random())):
+                return None  # nobody asks again after closing time; the ledger says so
             cycle += 1
         if said.maybe:
             op.unknown(said.maybe, said.via)

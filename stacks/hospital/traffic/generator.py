@@ -15,7 +15,7 @@ from gevent.pool import Group
 
 from stacks.hospital.traffic.schedule import Arrival
 
-MAX_RUNNING = 2_000  # operations under way; one more means that the generator cannot follow
+MAX_RUNNING = 6_000  # operations under way; one more means that the generator cannot follow
 MAX_MEASURED = 2_000_000
 
 

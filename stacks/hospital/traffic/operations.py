@@ -13,7 +13,15 @@ import gevent
 
 from stacks.hospital.fhir import KEY_SYSTEMS
 from stacks.hospital.traffic import forms
-from stacks.hospital.traffic.callers import COPY, READ_S, WRITE_PATIENCE_S, Ask, Callers
+from stacks.hospital.traffic.callers import (
+    COPY,
+    LATER_PATIENCE_S,
+    READ_S,
+    URGENT,
+    WRITE_PATIENCE_S,
+    Ask,
+    Callers,
+)
 from stacks.hospital.traffic.desks import Desks
 from stacks.hospital.traffic.http import Answer, NoAnswer
 from stacks.hospital.traffic.ledger import Ledger, Op
@@ -31,11 +39,12 @@ from stacks.hospital.traffic.schedule import Arrival
 
 READ_BOUND_S = 8.0
 WRITE_BOUND_S = WRITE_PATIENCE_S
+REPORT_PATIENCE_S = 25.0  # longer than a Retry-After for the back office
 GAM = ("gam",)
 ANALYSERS = ("analysers",)
 STAT_SHARE = {"P0": 1.0, "P1": 0.1, "P2": 0.05, "P3": 0.0}
 SECOND_TUBE_SHARE = 0.2
-CRITICAL_SHARE = 0.06
+CRITICAL_SHARE = 0.07
 # Hospital minutes.
 DRAWN_AFTER_MIN = {True: (1.0, 2.0), False: (4.0, 12.0)}  # tubes after the order, by STAT
 PROBED_AFTER_MIN = 12.0  # the copy takes a snapshot every five
@@ -91,7 +100,7 @@ class Operations:
                 self.duplicate(arrival, intended, dice)
             case "copy.write":
                 self.write_to_copy(arrival, intended, dice)
-            case "back.office":
+            case "back.office" | "mass.report":
                 self.back_office(arrival, intended, dice)
             case other:
                 raise ValueError(f"no operation for arrivals of kind {other!r}")
@@ -103,8 +112,9 @@ class Operations:
         one = self._h.census.pick(arrival.klass, dice, now=intended)
         if one is None:
             return
+        bound_s = READ_BOUND_S if arrival.klass in URGENT else LATER_PATIENCE_S
         op = self._h.ledger.invoke(
-            "chart.read", arrival.klass, intended, READ_BOUND_S, key=one.mrn, subject=one.mrn,
+            "chart.read", arrival.klass, intended, bound_s, key=one.mrn, subject=one.mrn,
             ward=one.ward, target=self._h.callers.record_nodes(one.ward)[0],
         )  # fmt: skip
         self._h.callers.read_chart(op, one.ward, one.mrn, tuple(one.aliases))
@@ -117,7 +127,7 @@ class Operations:
 
     def order_for(
         self, one: Person, placer: str, klass: str, intended: float, dice: Dice,
-        plain: bool = False,
+        *, plain: bool = False, drawn_already: bool = False,
     ) -> None:  # fmt: skip
         """An order for this patient; `plain`: neither urgent nor ever critical."""
         stat = not plain and dice.chance(STAT_SHARE.get(klass, 0.0))
@@ -132,7 +142,7 @@ class Operations:
         tubes = 2 if dice.chance(SECOND_TUBE_SHARE) else 1
         # Drawn so long after the order was wanted, but not before it was acknowledged.
         due = max(time.monotonic(), intended + self._h.real_s(drawn * 60))
-        self._h.rack.add(order, due, tubes)
+        self._h.rack.add(order, time.monotonic() if drawn_already else due, tubes)
         if stat:
             self._h.desks.await_stat(order, klass, intended)
 
@@ -145,11 +155,15 @@ class Operations:
         form = self._record_writes[arrival.kind](one, placer, dice)
         self._to_record(arrival.kind, arrival.klass, intended, one, placer, form)
 
-    def prescribe_first(self, one: Person, placer: str, form: forms.Form) -> str:
-        """The prescription that a patient is admitted with; returns the trouble, if any."""
-        now = time.monotonic()
-        sent = self._to_record("medication.create", one.klass, now, one, placer, form)
-        return "" if sent is not None else f"{placer} was not accepted by the record"
+    def first_day(self, one: Person, dice: Dice) -> str:
+        """What a patient is admitted with: a prescription, an order, a tube; returns trouble."""
+        now, placer = time.monotonic(), f"{one.mrn}-M"
+        form = forms.medication(one.mrn, placer, "paracetamol", "3 times a day")
+        if self._to_record("medication.create", one.klass, now, one, placer, form) is None:
+            return f"{placer} was not accepted by the record"
+        self.order_for(one, f"{one.mrn}-O", "P1", time.monotonic(), dice, drawn_already=True)
+        self.load_tube(time.monotonic(), dice)
+        return ""
 
     @staticmethod
     def create_ask(form: forms.Form, key: str, one: Person) -> Ask:
@@ -205,14 +219,18 @@ class Operations:
     def back_office(self, arrival: Arrival, intended: float, dice: Dice) -> None:
         """A statistic over many records: P4, may be shed."""
         types = ("DiagnosticReport", "ServiceRequest", "MedicationRequest", "Encounter")
+        path = f"/fhir/{types[dice.below(len(types))]}?_count=100"
+        if arrival.kind == "mass.report":
+            path = "/export"  # everything, of everybody
         op = self._h.ledger.invoke(
-            "back.office", arrival.klass, intended, WRITE_BOUND_S, key=self._key("B", arrival),
+            "back.office", arrival.klass, intended, REPORT_PATIENCE_S, key=self._key("B", arrival),
             ward="back-office", target=self._h.callers.record_nodes("back-office")[0],
         )  # fmt: skip
-        path = f"/fhir/{types[dice.below(len(types))]}?_count=200"
         ask = Ask("GET", path, headers={"X-Priority": arrival.klass, "X-Ward": "back-office"})
         nodes = self._h.callers.record_nodes
-        answer = self._h.callers.write(op, lambda: nodes("back-office"), ask)
+        answer = self._h.callers.write(
+            op, lambda: nodes("back-office"), ask, patience_s=REPORT_PATIENCE_S
+        )
         if answer is not None:
             op.ok(str(answer.status), op.via)
 

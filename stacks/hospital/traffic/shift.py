@@ -9,6 +9,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from random import Random
 
 import gevent
 import msgspec
@@ -66,7 +67,7 @@ class Shift:
         seed = f"{config.workload}/{config.seed}/{number}"
         self._flows = self._chosen_flows()
         self._ledger = Ledger(open_journal(config.journal), self._op_prefix(number), fire)
-        self._callers = Callers(config, self._ledger, seed)
+        self._callers = Callers(config, self._ledger, seed, self.stop)
         self._followers = Group()
         self._census = Census()
         desks = Desks(self._callers, self._ledger, config.real_s)
@@ -110,6 +111,7 @@ class Shift:
         if self._closed:
             return
         self._closed = True
+        self.stop.set()
         self.generator.finish(self.finish_s if self._started else 0.0)
         self._followers.kill(block=True, timeout=1.0)
         self._ledger.cut_short()
@@ -141,8 +143,7 @@ class Shift:
         for klass, count in wanted.items():
             for number in range(count):
                 mrn = f"{self._hospital.prefix}S{klass}-{number}"
-                dice = Dice(int.from_bytes(mrn.encode(), "big") * 2_654_435_761)
-                one = person(mrn, klass, dice)
+                one = person(mrn, klass, _dice_of(mrn))
                 if klass == "P1":
                     one.ward = WARDS[number % len(WARDS)]
                 people.append(one)
@@ -176,7 +177,7 @@ class Shift:
         return ""
 
     def _write_history(self, one: Person, end: float) -> str:
-        """What an inpatient brings: a prescription, and for some an allergy."""
+        """An inpatient's first hours: for some an allergy; a prescription, an order, a tube."""
         if one.klass not in ("P0", "P1"):
             return ""
         number = one.place
@@ -186,8 +187,7 @@ class Shift:
             trouble = self._write_once_more(one, form, key, end)
             if trouble:
                 return trouble
-        form = forms.medication(one.mrn, f"{one.mrn}-M", "paracetamol", "3 times a day")
-        return self._operations.prescribe_first(one, f"{one.mrn}-M", form)
+        return self._operations.first_day(one, _dice_of(f"{one.mrn}-first"))
 
     def _write_once_more(self, one: Person, form: forms.Form, key: str, end: float) -> str:
         ask = self._operations.create_ask(form, key, one)
@@ -243,6 +243,10 @@ class Shift:
         user = f"u{number}" if number else ""
         again = "" if self.config.journal else f"t{int(time.time()) % 10**7}"
         return f"{word}{self.config.seed}{user}{again}."
+
+
+def _dice_of(text: str) -> Dice:
+    return Dice(Random(text).getrandbits(63))
 
 
 def _complain(error: BaseException) -> None:
