@@ -15,8 +15,7 @@ from chaos.faults.targets import (
     candidates,
     pin,
     same_instances,
-    serves_again,
-    side_by_side,
+    serve_again,
     told,
 )
 from chaos.runtime import Runtime, Step
@@ -56,18 +55,19 @@ class Kill:
     def begin(self, runtime: Runtime, lease_s: float) -> None:
         del lease_s  # the lease's own deadline undoes it
         same_instances(self.pins, runtime)
-        side_by_side(runtime.kill, self.targets(runtime.stack))
+        for name in self.targets(runtime.stack):
+            runtime.kill(name)
 
     def seen(self, runtime: Runtime) -> Observation:
         """Proves: the pinned process is dead and no process of the service is left."""
-        return all_of(side_by_side(lambda p: _is_dead(p, runtime), self.pins))
+        return all_of(_is_dead(found, runtime) for found in self.pins)
 
     def end(self, runtime: Runtime) -> None:
         runtime.play(self.undo(runtime))
 
     def gone(self, runtime: Runtime) -> Observation:
         """Proves: a process runs and answers its own health question as well as before."""
-        return all_of(side_by_side(lambda p: serves_again(p, runtime), self.pins))
+        return serve_again(self.pins, runtime)
 
 
 def _is_dead(found: Pin, runtime: Runtime) -> Observation:
