@@ -16,11 +16,15 @@ import httpx
 ROOT = Path(__file__).parents[3]
 TOY = '''
 import asyncio
+import os
+from pathlib import Path
 from contextlib import asynccontextmanager
 from stacks.hospital.web import Face, Route, answer, run
 
 async def slow(request):
-    await asyncio.sleep(0.4)
+    print("began", flush=True)
+    while not Path(os.environ["DATA_DIR"], "release").exists():
+        await asyncio.sleep(0.02)
     return answer({"done": True})
 
 died = []
@@ -49,7 +53,7 @@ def free_port() -> int:
 
 def environment(tmp_path: Path, port: int) -> dict[str, str]:
     return {
-        "SERVICE_NAME": "toy", "SERVICE_ROOM": "A", "DATA_DIR": str(tmp_path), "STOP_S": "3",
+        "SERVICE_NAME": "toy", "SERVICE_ROOM": "A", "DATA_DIR": str(tmp_path), "STOP_S": "10",
         "BIND_HTTP": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"],
     }
 
@@ -70,18 +74,21 @@ def test_a_deliberate_stop_is_announced_and_loses_nothing(tmp_path: Path) -> Non
             except httpx.TransportError:
                 time.sleep(0.02)
         answers: list[httpx.Response] = []
-        thread = threading.Thread(target=lambda: answers.append(httpx.get(f"{url}/slow")))
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx.get(f"{url}/slow", timeout=15)))
         thread.start()
-        time.sleep(0.15)  # until it is in progress: nothing outside tells
+        assert process.stdout is not None
+        assert process.stdout.readline() == "began\n"
         process.send_signal(signal.SIGTERM)
         while status == "ready":
             assert time.monotonic() < deadline
             status = httpx.get(f"{url}/health").json()["status"]
         assert status == "stopping"
         assert httpx.get(f"{url}/slow").status_code == 503
+        (tmp_path / "release").touch()
         thread.join(5)
         assert answers[0].json() == {"done": True}
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=15)
     finally:
         process.kill()
         process.wait(5)
