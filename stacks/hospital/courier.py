@@ -6,13 +6,12 @@
 Refused for good (AE/AR/CE/CR) → parked with a reason and the channel goes on; refused for now
 (ERR-3 206/207), no answer or no connection → the same message again, on the next endpoint, with
 bounded backoff, for ever. It refuses to skip, to reorder, and to drop; only when one message fails
-again and again while another patient's message passes is it poison: parked, too.
+again and again while the last good one, sent again, passes is it poison: parked, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,13 @@ from dataclasses import dataclass
 from stacks.hospital.log import Log
 from stacks.hospital.queue import DurableQueue, Item
 from stacks.hospital.store import StoreError
-from stacks.hospital.wire.hl7 import Ack, Hl7Error
+from stacks.hospital.wire.hl7 import Ack
 from stacks.hospital.wire.mllp import MllpClient, MllpError
-from stacks.hospital.wire.segments import patient_of
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
-SUSPECT_AFTER = 10  # failures of one message after which another one is tried
-CONVICT_AFTER = 3  # further failures, once another one passed, after which it is parked
+SUSPECT_AFTER = 10  # failures of one message after which it may be poison
+PROOFS = 3  # times that a good message must pass and the suspect fail, in turn
 PREFETCH = 16  # an urgent lane waits for at most so many messages already fetched
 SHORT_PATIENCE = 0.4  # share of the time-out given to retries, so that a healed link is seen soon
 POLL_S = 5.0  # looks into the queue at least so often, bell or not
@@ -79,6 +77,7 @@ class Courier:
         self._stay_after_timeout = stay_after_timeout
         self._current = 0
         self._connects = 0
+        self._passed = queue.passed(destination)
         self._done: set[int] = set()  # delivered, removal not yet committed
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -89,8 +88,6 @@ class Courier:
                 bell.clear()
                 items = await self._next_items(stop)
                 for item in items:
-                    if item.id in self._done:
-                        continue  # it passed as the counter-proof of a suspect
                     if stop.is_set() and self.trip.failures:
                         return
                     if not await self._deliver(item, stop):
@@ -123,7 +120,7 @@ class Courier:
             return
         ids = list(self._done)
         try:
-            await self._queue.remove(ids)
+            await self._queue.remove(ids, self._passed)
             self._done.difference_update(ids)
         except StoreError as error:
             self._log.warn_once_per(QUIET_S, "queue_not_writable", reason=str(error))
@@ -131,14 +128,14 @@ class Courier:
 
     async def _deliver(self, item: Item, stop: asyncio.Event) -> bool:
         """Until the message is acknowledged or parked; False when stopped before."""
-        trip, attempt, suspicion, convict_at = self.trip, 0, 0, 0
+        trip, attempt, suspicion = self.trip, 0, 0
         trip.in_flight, trip.since = item.control_id, time.time()
         while True:
             try:
                 ack = await self._attempt(item, attempt)
             except MllpError as error:
                 self._note(error.reason)
-                suspicion += error.sent
+                suspicion += error.sent and not error.late
                 if self._on_timeout and error.sent and await self._on_timeout(item, error):
                     break
             else:
@@ -157,12 +154,12 @@ class Courier:
             attempt += 1
             if stop.is_set():
                 return False
-            if convict_at and suspicion >= convict_at:
-                if await self._set_aside(item, f"poison: {trip.trouble}; others pass"):
+            if suspicion >= SUSPECT_AFTER:
+                suspicion = 0
+                reason = f"poison: {trip.trouble}; other messages pass"
+                if await self._is_poison(item) and await self._set_aside(item, reason):
                     trip.failures, trip.trouble = 0, ""
                     break
-            elif suspicion and suspicion % SUSPECT_AFTER == 0 and await self._another_passes(item):
-                convict_at = suspicion + CONVICT_AFTER
             if not self._stay_after_timeout:
                 self._current = (self._current + 1) % len(self._clients)
             if attempt >= len(self._clients):
@@ -180,6 +177,7 @@ class Courier:
 
     async def _note_delivered(self, item: Item) -> None:
         self._done.add(item.id)
+        self._passed = item
         failed, self.trip.failures, self.trip.trouble = self.trip.failures > 0, 0, ""
         connects = sum(client.connects for client in self._clients)
         again, self._connects = 0 < self._connects < connects, connects
@@ -196,19 +194,25 @@ class Courier:
             message=self.trip.in_flight,
         )  # fmt: skip
 
-    async def _another_passes(self, suspect: Item) -> bool:
-        """Whether the destination takes a message of another patient now."""
-        with contextlib.suppress(StoreError, Hl7Error, MllpError):
-            patient = patient_of(suspect.payload)
-            for item in self._queue.waiting(self.destination, PREFETCH + len(self._done)):
-                if item.id in self._done or patient_of(item.payload) == patient:
-                    continue
-                if not (await self._attempt(item, 0)).accepted:
-                    return False
-                self._done.add(item.id)
-                self.trip.delivered += 1
-                return True
-        return False
+    async def _is_poison(self, suspect: Item) -> bool:
+        """Whether the destination takes the last good message again and fails on this one.
+
+        Asked PROOFS times in a row. Sending the good one again is harmless: its MSH-10 is known.
+        """
+        for _ in range(PROOFS):
+            if self._passed is None or await self._takes(self._passed) is not True:
+                return False
+            if await self._takes(suspect) is not False:
+                return False  # taken or unclear: the usual way goes on
+        return True
+
+    async def _takes(self, item: Item) -> bool | None:
+        """True: acknowledged; False: refused for now or hung up on; None: neither."""
+        try:
+            ack = await self._attempt(item, 0)
+        except MllpError as error:
+            return False if error.sent and not error.late else None
+        return True if ack.accepted else False if ack.transient else None
 
     async def park(self, item: Item, ack: Ack) -> bool:
         """Put a refused message aside with its reason; False when the disk refuses."""

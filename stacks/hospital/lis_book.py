@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS patient (
 CREATE TABLE IF NOT EXISTS lab_order (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   placer TEXT NOT NULL UNIQUE, patient TEXT NOT NULL, tests TEXT NOT NULL,
-  stat INTEGER NOT NULL, received_at REAL NOT NULL
+  stat INTEGER NOT NULL, received_at REAL NOT NULL,
+  copies INTEGER NOT NULL DEFAULT 1
 );
 CREATE INDEX IF NOT EXISTS lab_order_patient ON lab_order (patient);
 CREATE TABLE IF NOT EXISTS result (
@@ -127,7 +128,11 @@ def take_adt(connection: sqlite3.Connection, adt: Adt) -> list[str]:
 
 
 def take_order(connection: sqlite3.Connection, order: Order, now: float) -> list[str]:
-    """Know the order; the same one again is no news. Returns specimens that waited for it."""
+    """Know the order. Returns specimens that waited for it.
+
+    The same order in another message is a second entry (its labels are printed again): it is
+    counted, and the export shows it; there is still one report.
+    """
     patient = current(connection, order.mrn)
     tests = msgspec.json.encode(order.tests).decode()
     known = connection.execute(
@@ -136,6 +141,9 @@ def take_order(connection: sqlite3.Connection, order: Order, now: float) -> list
     if known is not None:
         if known != (patient, tests, order.stat):
             raise Hl7Error("205", f"placer {order.placer!r} is another order already")
+        connection.execute(
+            "UPDATE lab_order SET copies = copies + 1 WHERE placer = ?", (order.placer,)
+        )
         return []
     connection.execute(
         "INSERT INTO lab_order (placer, patient, tests, stat, received_at) VALUES (?, ?, ?, ?, ?)",

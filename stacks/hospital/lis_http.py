@@ -90,17 +90,17 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
 def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
     def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(
-            "SELECT id, placer, patient, tests, stat, received_at FROM lab_order"
+            "SELECT id, placer, patient, tests, stat, received_at, copies FROM lab_order"
             " WHERE id > ? ORDER BY id LIMIT ?",
             (after, limit),
         ).fetchall()
 
     rows = laboratory.store.read(work)
     records = []
-    for _, placer, patient, tests, stat, at in rows:
+    for _, placer, patient, tests, stat, at, copies in rows:
         codes = msgspec.json.decode(tests, type=list[str])
         digest = order_digest(placer, patient, codes, bool(stat))
-        records.append(Record("order", placer, patient, "active", 1, digest, stored_at=at))
+        records.append(Record("order", placer, patient, "active", 1, digest, copies, at))
     return records, rows[-1][0] if rows else after
 
 

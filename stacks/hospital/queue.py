@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS queue (
 CREATE INDEX IF NOT EXISTS queue_waiting ON queue (destination, lane, id) WHERE parked_at IS NULL;
 CREATE INDEX IF NOT EXISTS queue_parked ON queue (parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS queue_control ON queue (control_id);
+CREATE TABLE IF NOT EXISTS passed (
+  destination TEXT PRIMARY KEY, control_id TEXT NOT NULL, payload BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -126,13 +129,28 @@ class DurableQueue:
         )
         return [Item(*row) for row in rows]
 
-    async def remove(self, ids: Sequence[int]) -> None:
-        """Delivered: forget them. Raises: StoreError (they are still there)."""
+    async def remove(self, ids: Sequence[int], last: Item | None = None) -> None:
+        """Delivered: forget them, but for the last. Raises: StoreError (they are still there)."""
         rows = [(one,) for one in ids]
-        await self._store.write(
-            lambda connection: connection.executemany("DELETE FROM queue WHERE id = ?", rows)
-            and None
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM queue WHERE id = ?", rows)
+            if last is not None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO passed VALUES (?, ?, ?)",
+                    (last.destination, last.control_id, last.payload),
+                )
+
+        await self._store.write(work)
+
+    def passed(self, destination: str) -> Item | None:
+        """The last message that a destination took (its id is 0: it is not in the queue)."""
+        row = self._store.read(
+            lambda connection: connection.execute(
+                "SELECT control_id, payload FROM passed WHERE destination = ?", (destination,)
+            ).fetchone()
         )
+        return Item(0, destination, row[0], row[1], 0.0) if row else None
 
     async def park(self, item_id: int, reason: str) -> None:
         """Take a message out of the way, visibly. Raises: StoreError."""

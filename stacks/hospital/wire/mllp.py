@@ -33,12 +33,16 @@ Address = tuple[str, int]
 
 
 class MllpError(Exception):
-    """A message was not acknowledged. `sent` false: nothing left this machine; true: unknown."""
+    """A message was not acknowledged. `sent` false: nothing left this machine; true: unknown.
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    `late` true: the peer was silent until the time-out, so that it may be anything.
+    """
+
+    def __init__(self, reason: str, *, sent: bool, late: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
+        self.late = late
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,7 @@ class MllpClient:
         self._writer: asyncio.StreamWriter | None = None
         self._deframer = Deframer()
         self._frames: list[Frame] = []
+        self._unanswered, self._last_id = 0, ""
         self._turn = asyncio.Lock()
         self.connects = 0
 
@@ -269,9 +274,11 @@ class MllpClient:
                     raise MllpError("an acknowledgement that nobody asked for", sent=False)
                 sent = True
                 async with asyncio.timeout(ack_s or self.ack_s):
-                    self._writer.write(enframe(payload))
-                    await self._writer.drain()
+                    if self._is_due(control_id):
+                        self._writer.write(enframe(payload))
+                        await self._writer.drain()
                     ack = await self._next_ack()
+                self._unanswered -= 1
                 if self._check_ack_id and ack.control_id != control_id:
                     raise MllpError(
                         f"acknowledgement for {ack.control_id!r}, not {control_id!r}", sent=True
@@ -280,7 +287,8 @@ class MllpClient:
             except TimeoutError:
                 if self._check_ack_id:  # else the late answer stays in the pipe
                     self._abandon()
-                raise MllpError(f"no acknowledgement from {self._peer()}", sent=sent) from None
+                reason = f"no acknowledgement from {self._peer()}"
+                raise MllpError(reason, sent=sent, late=True) from None
             except (OSError, Hl7Error) as error:
                 self._abandon()
                 raise MllpError(f"{self._peer()}: {error}", sent=sent) from None
@@ -308,6 +316,18 @@ class MllpClient:
         self.connects += 1
         _keepalive(self._writer)
 
+    def _is_due(self, control_id: str) -> bool:
+        """Whether the message must be written now: always, with the check.
+
+        Without it the client counts answers instead of comparing them: one that is still expected
+        (a message was sent again after a time-out) is believed to be this message's.
+        """
+        if not self._check_ack_id and self._unanswered and control_id != self._last_id:
+            return False
+        self._unanswered += 1
+        self._last_id = control_id
+        return True
+
     async def _next_ack(self) -> Ack:
         assert self._reader is not None
         while not self._frames:
@@ -325,3 +345,4 @@ class MllpClient:
             self._writer.transport.abort()
         self._reader = self._writer = None
         self._deframer, self._frames = Deframer(), []
+        self._unanswered, self._last_id = 0, ""

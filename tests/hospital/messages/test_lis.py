@@ -179,15 +179,28 @@ async def test_a_merge_moves_everything(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_repetitions_change_nothing(tmp_path: Path) -> None:
-    """Same MSH-10, or the same order or result under a new one: acknowledged, stored once."""
+    """The same MSH-10 again, or the same result under a new one: acknowledged, stored once."""
     async with laboratory_in(tmp_path) as laboratory:
-        for control_id in ("A", "A", "B"):
+        for control_id in ("A", "A", "A"):
             assert (await laboratory.give(order(), control_id)).code == "CA"
         for control_id in ("R", "R", "T"):
             assert (await laboratory.give(result(), control_id, "ANALYSERS")).code == "CA"
         await until("it is final", 5, lambda: laboratory.statuses[-1:] == ["final"])
         assert laboratory.statuses == ["preliminary", "final"]
-        assert len(await laboratory.export()) == 2
+        rows = await laboratory.export()
+        assert len(rows) == 2
+        assert all('"count":1' in row for row in rows)
+
+
+@asynchronous
+async def test_an_order_entered_twice_is_not_hidden(tmp_path: Path) -> None:
+    """The same order under another MSH-10 was entered twice: the export says so; one report."""
+    async with laboratory_in(tmp_path) as laboratory:
+        await laboratory.give(order(), "A")
+        assert (await laboratory.give(order(), "B")).code == "CA"
+        await laboratory.give(result())
+        await until("it is final", 5, lambda: laboratory.statuses == ["preliminary", "final"])
+        assert '"count":2' in (await laboratory.export())[0]
 
 
 @asynchronous

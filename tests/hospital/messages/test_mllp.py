@@ -228,13 +228,18 @@ async def test_a_late_acknowledgement_is_never_read() -> None:
 @asynchronous
 async def test_without_the_check_the_late_acknowledgement_counts() -> None:
     """The defect that the check prevents: message 2 is believed delivered by message 1's answer."""
-    server, port = await _answering(_ack_for("C1"), b"", wait_s=0.1)
-    client = MllpClient(("127.0.0.1", port), ack_s=0.05, check_ack_id=False)
+
+    async def late(_: str, __: int) -> None:
+        await asyncio.sleep(0.1)
+
+    peer = await Peer(late).start()
+    client = MllpClient(("127.0.0.1", peer.port), ack_s=0.05, check_ack_id=False)
     with pytest.raises(MllpError):
         await client.send(message("C1"), "C1")
     assert (await client.send(message("C2"), "C2", ack_s=2)).control_id == "C1"
+    assert peer.seen == ["C1"], "message 2 was never sent"
     await client.close()
-    server.close()
+    await peer.stop()
 
 
 @asynchronous
