@@ -98,8 +98,9 @@ def bound(address: SocketAddress, *, listening: bool = True) -> socket.socket:
     """A non-blocking socket bound to `address`; raises BadAddress when the system refuses."""
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
         if host == "::":
@@ -108,7 +109,8 @@ def bound(address: SocketAddress, *, listening: bool = True) -> socket.socket:
         if listening:
             sock.listen(LISTEN_BACKLOG)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         why = os.strerror(error.errno).lower() if error.errno else str(error)
         raise BadAddress(f"{join(host, port)}: bind: {why}") from None
     return sock

@@ -71,6 +71,7 @@ class _Connection:
         self._closing = False  # close when everything is sent
         self._closed = False
         self._parked: Request | None = None  # waits for a name look-up
+        self._asked: set[str] = set()  # names that the parked request waits for
         self._limit: Timer | None = None
         self._continued = False
 
@@ -160,16 +161,16 @@ class _Connection:
         """Answer when the names are known, or known to be unknown."""
         self._parked = request
         if self._limit is None:
-            self._limit = self._server.loop.after_ms(
-                LOOK_UP_LIMIT_MS, lambda: self._give_up(pending.hosts)
-            )
-        for host in pending.hosts:
+            self._limit = self._server.loop.after_ms(LOOK_UP_LIMIT_MS, self._give_up)
+        new = [host for host in pending.hosts if host not in self._asked]
+        self._asked.update(new)
+        for host in new:
             self._server.resolver.ask(host, lambda: self._resume(request))
 
-    def _give_up(self, hosts: tuple[str, ...]) -> None:
+    def _give_up(self) -> None:
         self._limit = None
-        for host in hosts:
-            self._server.resolver.give_up(host)
+        hosts, self._asked = self._asked, set()
+        self._server.resolver.give_up(hosts)
 
     def _resume(self, request: Request) -> None:
         if self._parked is not request or self._closed:
@@ -177,6 +178,7 @@ class _Connection:
         self._parked = None
         self._answer(request)
         if self._parked is None:
+            self._asked.clear()
             if self._limit is not None:
                 self._limit.cancel()
                 self._limit = None

@@ -86,7 +86,7 @@ class Link:
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             except OSError:
-                break  # no descriptors left
+                continue  # this family is not there, or no descriptor is left
             try:
                 code = sock.connect_ex((host, port))
             except OSError:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 INCOMING = select.EPOLLIN
@@ -26,6 +26,8 @@ OUTGOING = select.EPOLLOUT
 GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 MAX_EVENTS = 256
 AHEAD_NS = 60_000  # a sleeping CPU wakes late: the clock rings this early, the rest is spun away
+MAX_CANCELLED = 4096  # timers that will never ring; then the heap is swept
+SOON_BUDGET_NS = 20_000_000  # of calls in a row before sockets, the API's among them, have a turn
 MAX_REPORTS = 100  # lines of internal errors: a full pipe behind stderr must not block us
 GC_THRESHOLD = 50_000  # our objects rarely form cycles; collecting often costs round-trip time
 
@@ -49,13 +51,17 @@ class Timer:
     """A call at a time of the monotonic clock; `cancel` makes it a no-op."""
 
     __slots__ = ("at_ns", "call")
+    cancelled: ClassVar[int] = 0  # still in a loop's heap
 
     def __init__(self, at_ns: int, call: Callable[[], None]) -> None:
         self.at_ns = at_ns
         self.call: Callable[[], None] | None = call
 
     def cancel(self) -> None:
-        self.call = None
+        """Never call; safe after it has called."""
+        if self.call is not None:
+            self.call = None
+            Timer.cancelled += 1
 
 
 class _TimerDescriptor:
@@ -112,6 +118,10 @@ class Loop:
     def at(self, at_ns: int, call: Callable[[], None]) -> Timer:
         """Call at `at_ns` of `time.monotonic_ns`, never before."""
         timer = Timer(at_ns, call)
+        if Timer.cancelled > max(MAX_CANCELLED, len(self._timers) // 2):
+            Timer.cancelled = 0
+            self._timers = [entry for entry in self._timers if entry[2].call is not None]
+            heapq.heapify(self._timers)
         self._sequence += 1
         heapq.heappush(self._timers, (at_ns, self._sequence, timer))
         return timer
@@ -153,8 +163,16 @@ class Loop:
         """Run what is due; true if there is more to do without waiting."""
         while self._from_threads:
             self._guard(self._from_threads.popleft())
+        limit_ns = time.monotonic_ns() + SOON_BUDGET_NS if self._soon else 0
         for _ in range(len(self._soon)):  # what these add has its turn after the next poll
             self._guard(self._soon.popleft())
+            if time.monotonic_ns() > limit_ns:
+                break
+        self._ring()
+        return bool(self._soon)
+
+    def _ring(self) -> None:
+        """Call the timers that are due, and set the clock for the next one."""
         timers = self._timers
         now_ns = time.monotonic_ns() if timers else 0
         while timers:
@@ -165,12 +183,15 @@ class Loop:
                 while now_ns < at_ns:  # at most AHEAD_NS
                     now_ns = time.monotonic_ns()
             heapq.heappop(timers)
-            if timer.call is not None:
-                self._guard(timer.call)
+            call, timer.call = timer.call, None
+            if call is not None:
+                self._guard(call)
+                timers = self._timers
+            else:
+                Timer.cancelled -= 1
         if timers and timers[0][0] != self._armed_ns:
             self._armed_ns = timers[0][0]
             self._clock.set(max(1, self._armed_ns - AHEAD_NS))
-        return bool(self._soon)
 
     @staticmethod
     def _guard(call: Callable[[], None]) -> None:

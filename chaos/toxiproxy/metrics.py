@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from chaos.toxiproxy.proxy import Proxy
+from chaos.toxiproxy.toxics.stage import Inbox
 
 _STARTED_S = time.time()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -59,6 +60,7 @@ def _runtime() -> Iterator[str]:
         ("process_open_fds", "gauge", len(os.listdir("/proc/self/fd"))),
         ("process_resident_memory_bytes", "gauge", resident),
         ("process_start_time_seconds", "gauge", round(_STARTED_S, 2)),
+        ("toxiproxy_held_bytes", "gauge", Inbox.held_bytes),
     ]
     for name, kind, value in figures:
         yield f"# HELP {name} Of the proxy server's process."

@@ -10,13 +10,13 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chaos.toxiproxy.loop import Loop
 
 KEEP_S = 1.0
 MAX_THREADS = 8
-MAX_KEPT = 1024
+MAX_KEPT = 65_536  # more names than the longest API request can hold
 
 
 class Pending(Exception):
@@ -67,10 +67,13 @@ class Resolver:
         self._threads += 1
         threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
 
-    def give_up(self, host: str) -> None:
-        """The caller can wait no longer: `host` counts as unknown for a moment."""
-        if host in self._waiting:
-            self._answer(host, UnknownHost(f"lookup {host}: i/o timeout"))
+    def give_up(self, hosts: Iterable[str]) -> None:
+        """The caller can wait no longer: those still unknown count as unknown for a moment."""
+        late = [host for host in hosts if host in self._waiting]
+        for host in late:
+            self._keep(host, UnknownHost(f"lookup {host}: i/o timeout"))
+        for host in late:
+            self._tell(host)
 
     def look_up_now(self, host: str) -> None:
         """Look `host` up and wait: only before the loop runs."""
@@ -82,16 +85,23 @@ class Resolver:
 
     def _finished(self, host: str, answer: Answer) -> None:
         self._answer(host, answer)
-        if self._queue:
+        while self._queue:
             following = self._queue.popleft()
-            threading.Thread(target=self._look_up, args=(following,), daemon=True).start()
-        else:
-            self._threads -= 1
+            if following in self._waiting:  # else all who asked have given up
+                threading.Thread(target=self._look_up, args=(following,), daemon=True).start()
+                return
+        self._threads -= 1
 
     def _answer(self, host: str, answer: Answer) -> None:
+        self._keep(host, answer)
+        self._tell(host)
+
+    def _keep(self, host: str, answer: Answer) -> None:
         if len(self._answers) >= MAX_KEPT:
             self._answers.clear()
         self._answers[host] = (time.monotonic() + KEEP_S, answer)
+
+    def _tell(self, host: str) -> None:
         for done in self._waiting.pop(host, []):
             done()
 

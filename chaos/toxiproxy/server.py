@@ -27,7 +27,7 @@ from chaos.toxiproxy.site import Seats, Site
 
 EXIT_CANNOT_START = 1
 EXIT_USAGE = 64
-MAX_DESCRIPTORS = 1_048_576
+MAX_DESCRIPTORS = 65_536  # even a proxy whose upstream is itself stops growing
 RESERVED_DESCRIPTORS = 256  # for the API, listeners and the loop itself
 
 

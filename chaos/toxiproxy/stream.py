@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 256 * 1024  # one for the whole process: a loop turn uses it and leaves it empty
 CHUNK_BYTES = 64 * 1024  # what toxics are fed with
 OUTLET_BYTES = 256 * 1024
-MAX_CHUNKS = 16  # chunks read before the toxics see them
-MAX_TURNS = 8  # reads in a row before the other sockets have their turn
+MAX_CHUNKS = 8  # chunks read before the toxics see them
+MAX_TURNS = 2  # reads in a row before the other sockets have their turn
 
 _buffer = bytearray(BUFFER_BYTES)
 _view = memoryview(_buffer)

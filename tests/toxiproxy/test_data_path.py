@@ -238,6 +238,7 @@ def test_a_stuck_peer_never_blocks_the_api(api, peers, toxic: str | None, stuck:
         assert status < 300, call
         assert time.monotonic() - began < API_BOUND_S, call
     assert api("GET", "/proxies/other/toxics") == (200, [])
+    assert b"\ntoxiproxy_held_bytes 0\n" in api.raw("GET", "/metrics")[2]
 
 
 def test_a_stuck_reader_gets_everything_once_it_reads(peers, exactly) -> None:
@@ -298,3 +299,49 @@ def test_a_disable_that_is_taken_over_does_not_expire(api) -> None:
     api.proxy("127.0.0.1:9", name="later", enabled=False, expires_in_ms=400)
     assert until(lambda: api("GET", "/proxies/later")[1]["enabled"])
     assert api("GET", "/proxies/p")[1]["enabled"] is False
+
+
+CHURN = [
+    {"type": "latency", "attributes": {"latency": 5, "jitter": 5}},
+    {"type": "slicer", "attributes": {"average_size": 3000, "size_variation": 2000}},
+    {"type": "bandwidth", "attributes": {"rate": 20_000}},
+    {"type": "noop"},
+    {"type": "slow_close", "attributes": {"delay": 5}},
+]
+
+
+def test_toxics_that_come_and_go_lose_nothing(api, peers, exactly) -> None:
+    """Under load, lossless toxics are added, changed and removed on both streams all the time;
+    every byte still arrives, in order."""
+    client, _ = peers.pair(echo=True)
+    data = bytes(range(256)) * 131_072
+    received: list[bytes] = []
+    sender = threading.Thread(target=client.sendall, args=(data,), daemon=True)
+    reader = threading.Thread(target=lambda: received.append(exactly(client, len(data), 30)))
+    sender.start()
+    reader.start()
+    rounds = 0
+    while reader.is_alive():
+        for stream in ("upstream", "downstream"):
+            for toxic in CHURN:
+                name = f"{toxic['type']}_{stream}"
+                path = f"/proxies/p/toxics/{name}"
+                if (rounds + len(name)) % 3 == 0:
+                    api("DELETE", path)
+                elif api("POST", "/proxies/p/toxics", {**toxic, "stream": stream})[0] == 409:
+                    api("PATCH", path, {"toxicity": rounds % 2})
+        rounds += 1
+    assert received[0] == data
+    assert rounds >= 3
+
+
+def test_a_proxy_that_dials_itself_does_not_stop_the_server(api, peers) -> None:
+    """An upstream that is the proxy's own address grows to a bound; the API still answers."""
+    port = api.proxy("127.0.0.1:9")
+    api("PATCH", "/proxies/p", {"upstream": f"127.0.0.1:{port}"})
+    peers.dial(port)
+    for _ in range(20):
+        began = time.monotonic()
+        assert api("GET", "/version")[0] == 200
+        assert time.monotonic() - began < API_BOUND_S
+    assert api("DELETE", "/proxies/p")[0] == 204

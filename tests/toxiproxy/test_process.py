@@ -164,6 +164,47 @@ def test_descriptors_that_run_out_do_not_take_the_api_down() -> None:
         assert process.wait(5) == 0
 
 
+def test_a_silent_name_server_does_not_hold_the_api_up() -> None:
+    """A listen name that takes 30 s to look up is refused within a second; other calls do not
+    notice."""
+    code = (
+        "import socket, sys, time; real = socket.getaddrinfo\n"
+        "def slow(host, *rest, **more):\n"
+        "    time.sleep(30) if host.endswith('.slow') else None\n"
+        "    return real(host, *rest, **more)\n"
+        "socket.getaddrinfo = slow\n"
+        "from chaos.toxiproxy.__main__ import main; sys.exit(main(['--port', '0']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        host, port = json.loads(process.stdout.readline())["api"].rsplit(":", 1)
+
+        def call(method: str, path: str, value: object) -> tuple[int, str, float]:
+            api = http.client.HTTPConnection(host, int(port), timeout=5)
+            began = time.monotonic()
+            api.request(method, path, json.dumps(value))
+            answer = api.getresponse()
+            text = answer.read().decode()
+            api.close()
+            return answer.status, text, time.monotonic() - began
+
+        new = {"name": "p", "upstream": "127.0.0.1:9", "listen": "127.0.0.1:0"}
+        assert call("POST", "/proxies", new)[0] == 201
+        other = [{**new, "name": f"n{n}", "listen": f"host{n}.slow:0"} for n in range(12)]
+        for method, path, value in (
+            ("POST", "/proxies", {**new, "name": "q", "listen": "a.slow:0"}),
+            ("PATCH", "/proxies/p", {"listen": "b.slow:0"}),
+            ("POST", "/populate", other),
+        ):
+            status, text, took_s = call(method, path, value)
+            assert (status, "i/o timeout" in text, took_s < 1) == (500, True, True), (text, took_s)
+            assert call("GET", "/proxies/p", None)[2] < 0.5
+    finally:
+        process.terminate()
+        assert process.wait(5) == 0
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="needs /proc")
 def test_idle_server_uses_no_cpu(fresh_server) -> None:
     """Nothing polls: an idle second costs no measurable CPU."""
