@@ -61,6 +61,8 @@ class DeliveredWithin:
             why, (number, _) = max(tally.unsure.items(), key=lambda item: item[1][0])
             finding = Finding.INCONCLUSIVE
             reason = f"For {count(number, 'order')} nobody knows: {why}."
+        elif not tally.read:
+            finding, reason = Finding.INCONCLUSIVE, f"{self.store} was not read to its end."
         elif len(tally.during) < self.need.asked:
             finding, reason = Finding.INCONCLUSIVE, (
                 f"Only {count(len(tally.during), 'order')} accepted during the faults; "
@@ -88,6 +90,7 @@ class _Tally:
         self._bound = claim.within_s / history.speed
         self._blocked = merged([*_faults(history, claim.path), *_away(history, claim.path)])
         self._store = history.stores.get(claim.store)
+        self.read = self._store is not None and self._store.complete
         drained = history.drained
         self._drained_at = drained.event.t if drained and drained.event.ok else inf
         spans = fault_spans(history)

@@ -176,10 +176,10 @@ def worst(findings: Iterable[Finding]) -> Finding:
 
 def together(ident: str, statement: str, parts: Sequence[Verdict]) -> Verdict:
     """One verdict from the parts of a claim: the worst counts and speaks first; evidence and
-    need are those of the part that has reached the least of its need."""
+    need are those of the first part that lacks some, else of the first."""
     finding = worst(p.verdict for p in parts)
     ordered = sorted(parts, key=lambda p: _RANK.index(p.verdict))
-    scarce = min(parts, key=lambda p: p.evidence / max(1, p.needed))
+    scarce = next((p for p in parts if p.evidence < p.needed), parts[0])
     lines: dict[str, None] = {}
     for part in ordered:
         if part.verdict is finding:

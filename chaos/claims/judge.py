@@ -48,9 +48,7 @@ def judge(history: History, claims: Sequence[Claim]) -> Judgement:
     void = hard_reasons(history, claims)
     ended = history.ended
     stopped = ended is not None and ended.outcome == "aborted"
-    if ended is not None and ended.outcome == "void":
-        void.insert(0, ended.reason or "the experiment gave up without a reason")
-    elif ended is not None and not stopped:
+    if ended is not None and ended.outcome == "completed":
         void += soft_reasons(history, claims)
     if not stopped or any(w.name == "warmup" and w.closed and w.ok for w in history.windows):
         void += [f"the warm-up was not steady: {r}" for r in steady_reasons(history, claims)]

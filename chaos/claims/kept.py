@@ -65,7 +65,7 @@ class WritesKept:
         elif count_.unsure:
             finding = Finding.INCONCLUSIVE
             why, (number, _) = max(count_.unsure.items(), key=lambda item: item[1][0])
-            reason = f"For {count(number, 'write')} it is not known whether they were kept: {why}."
+            reason = f"It is not known whether {count(number, 'write')} were kept: {why}."
         elif count_.kept < self.need.asked:
             finding = Finding.INCONCLUSIVE
             reason = (
@@ -100,6 +100,7 @@ class _Tally:
         self._drained_at = drained.event.t if drained and drained.event.ok else inf
         for kind, homes in claim.homes.items():
             self._kind(kind, homes)
+            self._unread(kind, homes)
 
     def _kind(self, kind: str, homes: tuple[Home, ...]) -> None:
         updated = {op.key for op in self.history.ops(self.claim.updates.get(kind, ""))
@@ -123,6 +124,15 @@ class _Tally:
         for op in others:
             if op.key not in acknowledged:
                 self._unacknowledged(op, places, op.key in perhaps)
+
+    def _unread(self, kind: str, homes: tuple[Home, ...]) -> None:
+        """What was found in half a store is not yet everything that lies there."""
+        some = next(self.history.ops(kind), None)
+        for home in homes:
+            store = self.history.stores.get(home.store)
+            if some is not None and (store is None or not store.complete):
+                reason = f" ({store.reason})" if store and store.reason else ""
+                self._not_sure(f"{home.store} was not read to its end{reason}", some)
 
     def _acknowledged(self, op: Op, places: list[tuple[Home, Store | None]], updated: bool) -> None:
         sure = True
@@ -157,10 +167,9 @@ class _Tally:
     def _absent(self, op: Op, home: Home, store: Store | None, said: str) -> bool:
         """Whether absence may be passed over: never. It is a loss, or nobody knows."""
         speed = self.history.speed
-        if store is None:
-            self._not_sure(f"{home.store} was never read", op)
-        elif not store.complete:
-            self._not_sure(f"{home.store} was not read to its end ({store.reason})", op)
+        if store is None or not store.complete:
+            reason = f" ({store.reason})" if store and store.reason else ""
+            self._not_sure(f"{home.store} was not read to its end{reason}", op)
         elif store.read_from < op.ended:
             self._not_sure(f"{home.store} was read before the last writes", op)
         elif home.after_s and store.read_from < op.ended + home.after_s / speed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chaos.claims.evidence import cited, count, lowered
+from chaos.claims.evidence import cited, count, lowered, warmup_spans
 from chaos.journal.history import History
 from chaos.journal.ops import Op, Outcome
 from chaos.journal.stores import Stored
@@ -113,7 +113,8 @@ class RightSubject:
 
     def unsteady(self, history: History) -> list[str]:
         """A wrong patient before any fault."""
-        _, wrong = self._answers(history)
+        close = max((end for _, end in warmup_spans(history)), default=history.start)
+        wrong = [op for op in self._answers(history)[1] if op.ended <= close]
         return [
             f"an answer showed another patient before any fault ({cited(history, wrong)[0]})"
         ] if wrong else []
