@@ -89,8 +89,10 @@ class Session:
 class Node:
     """One PostgreSQL server. `role` is what it said at the last look, at most ~1.3 s ago."""
 
-    def __init__(self, name: str, address: Address, log: Log, changed: Callable[[], None]) -> None:
-        self.name, self.address, self.log = name, address, log
+    def __init__(
+        self, name: str, address: Address, log: Log, changed: Callable[[], None], warm: int = WARM
+    ) -> None:
+        self.name, self.address, self.log, self.warm = name, address, log, warm
         self.role: Role = "away"
         self.timeline = ""
         self.reason = "not asked yet"
@@ -155,9 +157,9 @@ class Node:
         self._look_now.set()
 
     async def keep_warm(self, stop: asyncio.Event) -> None:
-        """Keep WARM connections open until `stop`, so that a slow link is no obstacle later."""
+        """Keep `warm` connections open until `stop`, so that a slow link is no obstacle later."""
         while not stop.is_set():
-            if self.role != "away" and len(self._idle) + len(self._used) < WARM:
+            if self.role != "away" and len(self._idle) + len(self._used) < self.warm:
                 with suppress(Away):
                     self._idle.insert(0, await self.connect())
                     continue

@@ -14,7 +14,7 @@ from typing import TypeVar
 import psycopg
 
 from stacks.hospital.bugs import planted
-from stacks.hospital.ehr.node import Away, Connection, Node, Session
+from stacks.hospital.ehr.node import WARM, Away, Connection, Node, Session
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Settings, SettingsError
 
@@ -41,9 +41,12 @@ class Unknown(Exception):
 
 
 class Pair:
-    """Up to two nodes, found by what they say they are, never by name."""
+    """Up to two nodes, found by what they say they are, never by name.
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    `warm` connections to each are kept open beforehand, at most CONNECTIONS opened.
+    """
+
+    def __init__(self, settings: Settings, log: Log, warm: int = WARM) -> None:
         links = [(name, settings.optional_link(name, "postgres")) for name in NODES]
         found = [(name, address) for name, address in links if address is not None]
         if not found:
@@ -51,7 +54,9 @@ class Pair:
         if planted("one-node-only"):
             found = found[:1]
         self._changed = asyncio.Event()
-        self.nodes = [Node(name, address, log, self._announce) for name, address in found]
+        self.nodes = [
+            Node(name, address, log, self._announce, warm) for name, address in found
+        ]
         self._writes = asyncio.Semaphore(WRITES)
 
     def _announce(self) -> None:
