@@ -33,7 +33,9 @@ def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
 
 def write_report(run: Run, history: History, judgement: Judgement) -> None:
     """Write the pages again from what was judged."""
-    page = report.html(history, judgement, command=run.command, folder=run.path.name)
+    page = report.html(
+        history, judgement, command=run.command, folder=run.path.name, story=run.story
+    )
     write_atomically(run.path / "report.html", page.encode())
     cases = report.junit(judgement, folder=run.path.name, command=run.command)
     write_atomically(run.path / "junit.xml", cases.encode())

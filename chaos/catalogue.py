@@ -39,7 +39,7 @@ class Entry:
     node: str  # pytest node id
 
 
-@dataclass
+@dataclass(eq=False)  # pluggy wants plugins that can be hashed
 class _Listener:
     """A pytest plugin that picks experiments by name and keeps what came of them."""
 
@@ -135,12 +135,13 @@ def _pytest(where: Path, listener: _Listener, options: list[str]) -> None:
     swallowed = io.StringIO()
     args = [
         str(where), "-q", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist",
-        "-p", "no:timeout", "-o", "addopts=", "-o", "timeout=0", "--import-mode=importlib",
+        "-o", "addopts=", "-o", "timeout=0", "--import-mode=importlib",
         *options,
     ]  # fmt: skip
     with contextlib.redirect_stdout(swallowed):
         code = pytest.main(args, plugins=[listener])
-    if code is pytest.ExitCode.USAGE_ERROR and not listener.errors:
+    strange = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+    if code in strange and not listener.errors:
         listener.errors.append(_last_line(swallowed.getvalue()) or "pytest refused its options")
     sys.stdout.flush()
 

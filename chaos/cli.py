@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import msgspec
 import typer
 from rich.console import Console
@@ -50,6 +49,9 @@ Seed = Annotated[
 RuntimeName = Annotated[str, typer.Option("--runtime", help="Where the stack runs: process.")]
 Out = Annotated[Path, typer.Option("--out", help="Where run folders go.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, for example under reports/.")]
+
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's own or the one in typer
 
 
 class Refusal(Exception):
@@ -286,12 +288,12 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         code = command()
         return int(code) if isinstance(code, int) else 0
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return done.exit_code
-    except click.UsageError as error:
-        error.show()
-        return Exit.USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except UsageError as error:
+        words = getattr(error, "format_message", error.__str__)()
+        return _say(f"{words} (see --help)", Exit.USAGE) if words else Exit.USAGE
+    except (KeyboardInterrupt, typer.Abort):
         err.print("aborted")
         return Exit.ABORTED
     except Refusal as refusal:
@@ -308,5 +310,6 @@ def _guarded(command: Callable[[], Any]) -> int:
 
 
 def _say(words: object, code: Exit) -> int:
-    err.print(f"[bold red]hospital-chaos:[/] {str(words).splitlines()[0]}", highlight=False)
+    line = escape(" ".join(str(words).split()))
+    err.print(f"[bold red]hospital-chaos:[/] {line}", highlight=False, soft_wrap=True)
     return code

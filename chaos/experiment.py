@@ -106,18 +106,21 @@ class Experiment:
         try:
             self.runtime.up(self._service_seen)
         except BaseException as error:
-            self._interrupted = isinstance(error, KeyboardInterrupt)
-            self._finish(_outcome(error), _words(error))
+            self.conclude(error)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        if not self._ended:
-            unended = ExperimentVoid("the experiment ended without expect()")
-            self._finish(_outcome(error or unended), _words(error or unended))
+        self.conclude(error or ExperimentVoid("the experiment ended without expect()"))
         self.runtime.forget_remains()
+
+    def conclude(self, error: BaseException) -> None:
+        """End a run whose body raised before `expect`: stack down, evidence so far judged."""
+        if not self._ended:
+            self._interrupted = isinstance(error, KeyboardInterrupt)
+            self._finish(_outcome(error), _words(error))
 
     def _service_seen(self, service: str, state: str) -> None:
         self._note(ev.ServiceSeen(t=_now(), service=service, state=state))

@@ -84,6 +84,7 @@ class Rehearsal:
     @contextmanager
     def inject(self, fault: Fault, lease_s: float) -> Iterator[None]:
         """Resolve targets and undo against a fake runtime; TargetError when they do not resolve."""
+        fault = fault.pinned(self.runtime)
         targets = fault.targets(self.stack)
         steps = fault.undo(self.runtime)
         rooms = sorted({r for t in targets for r in self._rooms(t)})
@@ -114,6 +115,10 @@ class Rehearsal:
         """Keep the claims; judge nothing."""
         self.claims = claims
         self._add("expect", ", ".join(claim.id for claim in claims))
+
+    def blank(self) -> Rehearsal:
+        """The same rehearsal with nothing written down yet."""
+        return Rehearsal(self.name, self.story, self.stack)
 
     def plan(self) -> Plan:
         """All that was noted."""

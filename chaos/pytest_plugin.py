@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ DEFAULT_SEED = 7
 REHEARSALS = pytest.StashKey[list["Rehearsal"]]()
 RUNS = pytest.StashKey[list[tuple["Run", "Judgement | None"]]]()
 TELLER = pytest.StashKey["Teller"]()
+LIVING = pytest.StashKey["Experiment"]()
 
 
 class Silent:
@@ -79,10 +80,21 @@ def experiment(request: pytest.FixtureRequest, stack: Stack) -> Iterator[Experim
     config = request.config
     if config.getoption("--rehearse"):
         config.stash[REHEARSALS].append(rehearsal)
-        yield rehearsal
+        yield rehearsal.blank()
         return
     with _raised(request, stack, rehearsal) as experiment:
         yield experiment
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Tell a living experiment why its body ended: pytest does not tell a fixture."""
+    try:
+        return (yield)
+    except BaseException as error:
+        if LIVING in item.stash:
+            item.stash[LIVING].conclude(error)
+        raise
 
 
 def _rehearse(request: pytest.FixtureRequest, stack: Stack) -> Rehearsal:
@@ -130,6 +142,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
                 experiment = Experiment(
                     run, stack, runtime, leases, teller, claims=rehearsal.claims
                 )
+                request.node.stash[LIVING] = experiment
                 with experiment:
                     yield experiment
         finally:

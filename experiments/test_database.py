@@ -22,7 +22,7 @@ def test_database_primary_lost(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the old primary rejoins")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset, "RA-1", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2")
+        *claims(preset.need, "RA-1", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2")
     )
 
 
@@ -36,5 +36,5 @@ def test_database_primary_hung(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the old primary wakes up")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset, "RA-1", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2")
+        *claims(preset.need, "RA-1", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2")
     )

@@ -23,7 +23,7 @@ def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the LIS is back; backlogs drain")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset,
+        *claims(preset.need,
             "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3"
         )
     )  # fmt: skip
@@ -39,4 +39,4 @@ def test_acknowledgements_come_too_late(experiment: Experiment, preset: Preset) 
             experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="acknowledgements come in time again")
     experiment.settle(preset.settle_s)
-    experiment.expect(*claims(preset, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))
+    experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))

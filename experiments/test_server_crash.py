@@ -25,7 +25,7 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the servers are back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset,
+        *claims(preset.need,
             "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "RS-1", "RS-2", "RS-3",
             "IN-1", "IN-2", "IN-3", "IN-4", "PR-1", "FO-1", "FO-2",
         )
@@ -42,7 +42,7 @@ def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the node is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "PR-1", "FO-2")
+        *claims(preset.need, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "PR-1", "FO-2")
     )
 
 
@@ -56,7 +56,7 @@ def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None
         experiment.wait(preset.after_s, why="the engine stays up; its queues drain")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset, "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "FO-2")
+        *claims(preset.need, "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "FO-2")
     )
 
 
@@ -70,7 +70,7 @@ def test_room_a_lost(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="room A is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset,
+        *claims(preset.need,
             "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "IN-4",
             "FO-1", "FO-2",
         )

@@ -1,0 +1,1 @@
+"""Tests of hospital-chaos; they mirror the source."""
