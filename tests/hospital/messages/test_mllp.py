@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacks.hospital.wire import mllp
+from stacks.hospital.wire import framing, mllp, receiving
 from stacks.hospital.wire.hl7 import Adt, Header, build, build_ack, parse_ack
 from stacks.hospital.wire.intake import Intake
 from stacks.hospital.wire.mllp import Deframer, Frame, MllpClient, MllpError, MllpServer, enframe
@@ -56,7 +56,7 @@ def test_any_bytes_are_harmless(chunks: list[bytes]) -> None:
 
 def test_a_frame_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An oversized frame is read past up to a bound, then the connection is given up."""
-    monkeypatch.setattr(mllp, "MAX_SKIPPED_BYTES", 1000)
+    monkeypatch.setattr(framing, "MAX_SKIPPED_BYTES", 1000)
     deframer = Deframer(LIMIT)
     for _ in range(19):
         deframer.feed(mllp.VT + b"x" * 50)
@@ -105,7 +105,7 @@ async def test_bad_frames_do_not_end_the_connection() -> None:
 @asynchronous
 async def test_a_half_sent_message_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that goes silent inside a frame is dropped after FRAME_S; nothing is stored."""
-    monkeypatch.setattr(mllp, "FRAME_S", 0.1)
+    monkeypatch.setattr(receiving, "FRAME_S", 0.1)
     kept: list[str] = []
     server, _, port = await _kept(kept)
     reader, writer = await _raw(port)
@@ -119,7 +119,7 @@ async def test_a_half_sent_message_is_not_taken(monkeypatch: pytest.MonkeyPatch)
 @asynchronous
 async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A half-open connection does not stay for ever: IDLE_S bounds it."""
-    monkeypatch.setattr(mllp, "IDLE_S", 0.1)
+    monkeypatch.setattr(receiving, "IDLE_S", 0.1)
     server, _, port = await _kept([])
     reader, writer = await _raw(port)
     assert await reader.read() == b""
@@ -131,7 +131,7 @@ async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) ->
 @asynchronous
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection above the bound is closed at once, the others go on."""
-    monkeypatch.setattr(mllp, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(receiving, "MAX_CONNECTIONS", 1)
     server, _, port = await _kept([])
     reader, writer = await _raw(port)
     writer.write(enframe(message("C1")))

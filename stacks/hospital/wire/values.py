@@ -1,0 +1,128 @@
+"""What HL7 messages of this hospital say, as values; refuses to know how they are written."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from stacks.hospital.wire.segments import TRANSIENT_ERRORS
+
+ADT_EVENTS = {
+    "A01": "ADT_A01", "A03": "ADT_A03", "A04": "ADT_A01", "A08": "ADT_A01", "A40": "ADT_A39",
+}  # fmt: skip
+PATIENT_CLASS = {"IMP": "I", "EMER": "E", "AMB": "O"}  # FHIR act code -> PV1-2
+FHIR_CLASS = {letter: code for code, letter in PATIENT_CLASS.items()}
+REPORT_STATUS = {"P": "preliminary", "F": "final", "C": "corrected"}
+STATUS_LETTER = {word: letter for letter, word in REPORT_STATUS.items()}
+ACCEPTED = frozenset({"AA", "CA"})
+ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
+CRITICAL_FLAGS = frozenset({"HH", "LL"})
+HEAD_BYTES = 4096
+CONTROL_ID_MAX = 64  # the standard says 20; accept more, build 20
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """MSH. `accept`/`application` are MSH-15/16: AL, NE, ER, SU or empty (original mode)."""
+
+    control_id: str
+    kind: str = ""  # ADT, OML, ORU, ACK
+    event: str = ""  # A01, O21, R01
+    sender: str = ""
+    receiver: str = ""
+    at: float = 0.0  # Unix seconds
+    accept: str = "AL"
+    application: str = "NE"
+
+    @property
+    def enhanced(self) -> bool:
+        return bool(self.accept or self.application)
+
+
+@dataclass(frozen=True, slots=True)
+class Adt:
+    """A movement of a patient: event A01 A03 A04 A08, or A40 (mrn survives, prior_mrn goes)."""
+
+    event: str
+    mrn: str
+    family: str = ""
+    given: str = ""
+    birth: str = ""  # YYYYMMDD
+    sex: str = ""  # M, F, O, U
+    visit: str = ""
+    ward: str = ""
+    encounter_class: str = ""  # FHIR: IMP, EMER, AMB; "" = no visit concerned
+    prior_mrn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A laboratory order (OML^O21): one placer number, one or more test codes."""
+
+    placer: str
+    mrn: str
+    tests: tuple[str, ...]
+    stat: bool = False
+    visit: str = ""
+    ward: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One measured analyte (OBX); flag: "" N H L HH LL A."""
+
+    test: str
+    value: str
+    unit: str = ""
+    reference: str = ""
+    flag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A laboratory report (ORU^R01) on one specimen; status preliminary, final or corrected."""
+
+    specimen: str
+    placer: str
+    mrn: str
+    status: str
+    values: tuple[Value, ...]
+    stat: bool = False
+    issued_at: float = 0.0  # Unix seconds
+
+    @property
+    def critical(self) -> bool:
+        return any(value.flag in CRITICAL_FLAGS for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """An acknowledgement: MSA-1, MSA-2, MSA-3 and ERR-3."""
+
+    code: str
+    control_id: str
+    text: str = ""
+    error: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return self.code in ACCEPTED
+
+    @property
+    def transient(self) -> bool:
+        """Refused, but the receiver says that the same message may pass later (ERR-3 206/207)."""
+        return not self.accepted and self.error in TRANSIENT_ERRORS
+
+
+Body = Adt | Order | Report | Ack
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    header: Header
+    body: Body
+
+
+def new_control_id() -> str:
+    """A fresh MSH-10: 20 characters, unique without coordination."""
+    return secrets.token_hex(10)
