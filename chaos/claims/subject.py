@@ -64,7 +64,8 @@ class Merges:
 @dataclass(frozen=True)
 class RightSubject:
     """Answers of `answers` kinds and records of `records` (operation kind → record kinds with the
-    same key) name the ledger's patient. `stores` must have been read to their end."""
+    same key) name the ledger's patient. `stores` must have been read to their end. `labels`:
+    stores that keep what is printed on the tube and never hear of a merge."""
 
     id: str
     statement: str
@@ -72,6 +73,7 @@ class RightSubject:
     answers: tuple[str, ...]
     records: Mapping[str, tuple[str, ...]]
     stores: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     own_kind: str = "patient"  # records whose key is itself a subject
     window: str = "run"
 
@@ -154,6 +156,7 @@ class RightSubject:
 class _Records:
     def __init__(self, claim: RightSubject, history: History) -> None:
         self.looked_at, self.expected = 0, ""
+        self._labels = claim.labels
         self.wrong: list[Stored] = []
         self.stale: list[Stored] = []
         self.some: list[Stored] = []
@@ -178,7 +181,8 @@ class _Records:
         self.looked_at += 1
         if self.looked_at <= 2:
             self.some.append(row)
-        if row.subject == subject and not self._merges.touch(subject):
+        keeps = row.store in self._labels or not self._merges.touch(subject)
+        if row.subject == subject and keeps:
             return
         if row.subject in self._merges.right(subject):
             return

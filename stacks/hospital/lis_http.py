@@ -75,6 +75,7 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
         return export(
             lambda after, limit: _orders(laboratory, after, limit),
             lambda after, limit: _reports(laboratory, after, limit),
+            lambda after, limit: _patients(laboratory, after, limit),
         )
 
     return [
@@ -115,4 +116,21 @@ def _reports(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int
         digest = report_digest(specimen, placer, status, values)
         record = Record("report", specimen, patient, status, version, digest, stored_at=at)
         records.append(record)
+    return records, rows[-1][0] if rows else after
+
+
+def _patients(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+    """Whom the laboratory knows, from ADT; one who was merged carries the survivor."""
+
+    def work(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
+        return connection.execute(
+            "SELECT rowid, mrn, merged_into FROM patient WHERE rowid > ? ORDER BY rowid LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    rows = laboratory.store.read(work)
+    records = [
+        Record("patient", mrn, survivor or mrn, "merged" if survivor else "active", 1, "")
+        for _, mrn, survivor in rows
+    ]
     return records, rows[-1][0] if rows else after

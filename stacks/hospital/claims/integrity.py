@@ -88,8 +88,9 @@ class NobodyMixedUp:
     @property
     def _subjects(self) -> RightSubject:
         return RightSubject(
-            self.id, self.statement, self.need, self.answers, FILED, STORES
-        )
+            self.id, self.statement, self.need, self.answers, FILED, STORES,
+            labels=("analysers",),
+        )  # fmt: skip
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
