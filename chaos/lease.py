@@ -1,7 +1,7 @@
 """Leases: the undo of everything we put into the world lies on disk before it begins.
 
 A lease is played when its block ends, at its deadline, or by the reaper when we die. This module
-changes nothing itself: chaos/reaper.py is the interpreter of undo steps, in any process.
+changes nothing itself: chaos/reaper is the interpreter of undo steps, in any process.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ READY_S = 5.0  # the reaper must say that it listens by then
 ANSWER_S = 2.0  # the reaper must answer a request by then
 WORK_S = 8.0  # how long `heal` waits for a living reaper whose owner is dead
 LOOK_S = 0.05
+PROGRAM = str(Path(reaper.__file__).resolve().with_name("__main__.py"))
 EMPTY_KEPT_S = 30.0  # a run folder without owner file younger than this is just being made
 
 Step = Mapping[str, object]
@@ -102,7 +103,7 @@ class Leases:
             reaper.write_durably(folder / reaper.OWNER, owner)
             with open(folder / "reaper.log", "ab") as log:
                 child = subprocess.Popen(
-                    [sys.executable, "-I", str(Path(reaper.__file__).resolve()), str(folder),
+                    [sys.executable, "-I", PROGRAM, str(folder),
                      str(os.getpid()), str(start)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/",
                     start_new_session=True, bufsize=0,
@@ -198,7 +199,7 @@ class Leases:
         """Until the reaper has undone what it found, or is left with standing leases only."""
         deadline = time.monotonic() + WORK_S
         while self._child.poll() is None and time.monotonic() < deadline:
-            if all(_is_standing(path) for path in reaper.lease_files(self.folder)):
+            if all(reaper.stands(path) for path in reaper.lease_files(self.folder)):
                 return
             time.sleep(LOOK_S)
 
@@ -319,7 +320,7 @@ def heal(state: Path | None = None) -> list[HealedLease]:
                     _words(path),
                 )
                 for path in reaper.lease_files(folder)
-                if not _is_standing(path)
+                if not reaper.stands(path)
             ]  # fmt: skip
     return healed
 
@@ -358,7 +359,7 @@ def describe(step: Step) -> str:
 def _play_folder(folder: Path) -> list[HealedLease]:
     healed = []
     for path in reaper.lease_files(folder):
-        if _is_standing(path) and not _is_over(path):
+        if reaper.stands(path) and not _is_over(path):
             continue
         words = _words(path)
         played = reaper.play_lease(path, "heal")
@@ -394,15 +395,9 @@ def _alive(owner: Mapping[str, object], pid: str, start: str) -> bool:
 def _await_reaper(folder: Path, owner: Mapping[str, object]) -> None:
     deadline = time.monotonic() + WORK_S
     while time.monotonic() < deadline and _alive(owner, "reaper_pid", "reaper_start"):
-        if all(_is_standing(path) for path in reaper.lease_files(folder)):
+        if all(reaper.stands(path) for path in reaper.lease_files(folder)):
             return
         time.sleep(LOOK_S)
-
-
-def _is_standing(path: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return bool(reaper.read_lease(path).get("standing"))
-    return False
 
 
 def _is_over(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from chaos.stack import Stack
 
 State = Literal["running", "paused", "gone"]
-Step = Mapping[str, object]  # one undo step as data; chaos/reaper.py is its interpreter
+Step = Mapping[str, object]  # one undo step as data; chaos/reaper is its interpreter
 Progress = Callable[[str, str], None]  # (service, state)
 
 

@@ -204,12 +204,13 @@ def test_undo_up_alone_cleans_up_from_another_process(tmp_path: Path) -> None:
     runtime.up(QUIET)
     steps: list[Any] = [dict(step) for step in runtime.undo_up()]
     program = (
-        "import json, runpy, sys\n"
-        "r = runpy.run_path(sys.argv[1])\n"
-        "[r['play_step'](s) for s in json.load(sys.stdin)]\n"
+        "import json, sys\n"
+        "sys.path.append(sys.argv[1])\n"
+        "import reaper\n"
+        "[reaper.play_step(step) for step in json.load(sys.stdin)]\n"
     )
     subprocess.run(
-        [sys.executable, "-I", "-c", program, str(Path(reaper.__file__))],
+        [sys.executable, "-I", "-c", program, str(Path(reaper.__file__).parents[1])],
         input=json.dumps(steps).encode(),
         check=True,
         timeout=10,

@@ -1,0 +1,229 @@
+"""Finds the processes of a service or a stack in /proc, and ends, freezes or thaws them.
+
+It trusts no process number alone: a number counts only together with its start time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from .step import PATIENCE_S, Step, StepFailed
+
+KILL_S = 3.0  # all processes of a scope must be gone by then
+SIGNAL_S = 2.0  # all processes of a scope must have taken a signal by then
+STAT_BYTES = 1024
+ENVIRON_BYTES = 100_000  # ours are much shorter; a larger buffer costs a mapping per look
+
+
+class Stat(NamedTuple):
+    """What /proc/PID/stat says: command, state letter, parent, terminal, start (ticks)."""
+
+    command: bytes
+    state: str
+    parent: int
+    terminal: int
+    start: int
+
+
+def stat(pid: int) -> Stat | None:
+    """Look at one process; None when there is no such process."""
+    command, _, rest = _read(f"/proc/{pid}/stat", STAT_BYTES).rpartition(b")")
+    f = rest.split()
+    if len(f) < 20:
+        return None
+    command = command.partition(b"(")[2]
+    return Stat(command, f[0].decode(), int(f[1]), int(f[4]), int(f[19]))
+
+
+def _read(path: str, most: int) -> bytes:
+    """A file of /proc in one read (Python's file objects take twice as long); b'' when gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, most)
+    except OSError:
+        return b""
+    finally:
+        os.close(handle)
+
+
+def lives(pid: int, start: int) -> bool:
+    """Whether that very process (not a later one with its number) lives; zombies do not."""
+    seen = stat(pid)
+    return seen is not None and seen.start == start and seen.state not in "ZX"
+
+
+def ticks_now() -> int:
+    """This instant on the scale of Stat.start; 0 when it cannot be told."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return int(uptime * os.sysconf("SC_CLK_TCK"))
+
+
+def boot_id() -> str:
+    """Identifies this boot of the machine: process numbers mean nothing after the next one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def find(scope: Step, old: set[int] | None = None) -> dict[int, Stat]:
+    """Living processes of a scope, by four signs: their working folder lies inside `folder`;
+    their environment carries all `marks`; they are the recorded root (`pidfile`); or they descend
+    from one of these. A shell that a person opened in the folder (it has a terminal) is not one,
+    nor is any process that is older than the stack (`born`, in ticks since boot).
+
+    `old` remembers those from look to look, within a few seconds (numbers are not reused so soon).
+    """
+    old = set() if old is None else old
+    folder = str(scope["folder"])
+    marks = [str(m).encode() for m in scope.get("marks", ())]
+    root = read_pidfile(scope.get("pidfile", ""))
+    born = int(scope.get("born", 0))
+    every: dict[int, Stat] = {}
+    found: dict[int, Stat] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or (pid := int(name)) in old:
+            continue
+        if (seen := stat(pid)) is None or seen.state in "ZX":
+            continue
+        if seen.start < born:
+            old.add(pid)
+            continue
+        every[pid] = seen
+        if (
+            (pid, seen.start) == root
+            or (seen.terminal == 0 and _works_in(pid, folder))
+            or (marks and _carries(pid, marks))
+        ):
+            found[pid] = seen
+    young = dict(found)
+    while young:  # bounded: each round adds at least one of finitely many processes
+        young = {p: s for p, s in every.items() if s.parent in young and p not in found}
+        found.update(young)
+    found.pop(os.getpid(), None)
+    return found
+
+
+def _works_in(pid: int, folder: str) -> bool:
+    try:
+        cwd = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return False
+    return cwd == folder or cwd.startswith(folder + "/")
+
+
+def _carries(pid: int, marks: list[bytes]) -> bool:
+    environ = _read(f"/proc/{pid}/environ", ENVIRON_BYTES)
+    if not all(mark in environ for mark in marks):
+        return False
+    return set(marks) <= set(environ.split(b"\0"))
+
+
+def send(pid: int, start: int, number: int) -> None:
+    """Signal that very process; silent when it is gone, whoever has its number now."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        seen = stat(pid)
+        if seen is not None and seen.start == start:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        return  # the caller looks again and names those that are left
+    finally:
+        os.close(handle)
+
+
+def read_pidfile(path: object) -> tuple[int, int] | None:
+    """(pid, start) of a service's root process; None when it was never started."""
+    try:
+        data = json.loads(Path(str(path)).read_text("utf-8")) if path else {}
+        return int(data["pid"]), int(data["start"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def kill(scope: Step) -> str:
+    """SIGKILL every process of the scope until two looks in a row find none."""
+    deadline = time.monotonic() + KILL_S
+    ended: set[int] = set()
+    old: set[int] = set()
+    quiet = 0
+    while quiet < 2:
+        found = find(scope, old)
+        quiet = 0 if found else quiet + 1
+        if found and not ended:
+            _remember_shm(scope, found)
+        for pid, seen in found.items():
+            send(pid, seen.start, signal.SIGKILL)
+        ended |= found.keys()
+        while left := {pid: s for pid, s in found.items() if lives(pid, s.start)}:
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    f"processes {_numbers(left)} in {scope['folder']} outlive SIGKILL; "
+                    "look at their state with `ps -o pid,stat,wchan,args`"
+                )
+            time.sleep(PATIENCE_S)
+        if found and time.monotonic() > deadline:
+            raise StepFailed(f"processes in {scope['folder']} come faster than they can be ended")
+    return f"ended {len(ended)} processes" if ended else "no process was left"
+
+
+def freeze(scope: Step) -> None:
+    """SIGSTOP every process of the scope until a look finds none that still runs."""
+    _signal_until(scope, signal.SIGSTOP, lambda seen: seen.state in "Tt", "SIGSTOP")
+
+
+def thaw(scope: Step) -> str:
+    """SIGCONT every process of the scope until a look finds none that is stopped."""
+    count = _signal_until(scope, signal.SIGCONT, lambda seen: seen.state not in "Tt", "SIGCONT")
+    return f"{count} processes run"
+
+
+def _signal_until(scope: Step, number: int, done: Callable[[Stat], bool], name: str) -> int:
+    deadline = time.monotonic() + SIGNAL_S
+    old: set[int] = set()
+    while True:
+        found = find(scope, old)
+        left = {pid: seen for pid, seen in found.items() if not done(seen)}
+        if not left:
+            return len(found)
+        if time.monotonic() > deadline:
+            raise StepFailed(f"processes {_numbers(left)} do not take {name}; look with `ps`")
+        for pid, seen in left.items():
+            send(pid, seen.start, number)
+        time.sleep(PATIENCE_S)
+
+
+def _numbers(pids: Mapping[int, object]) -> str:
+    shown = ", ".join(map(str, sorted(pids)[:8]))
+    return shown + (", …" if len(pids) > 8 else "")
+
+
+def _remember_shm(scope: Step, found: Mapping[int, Stat]) -> None:
+    """Note which shared memory files of PostgreSQL the processes map: SIGKILL leaks them."""
+    if not (path := scope.get("shm_list")):
+        return
+    names: set[str] = set()
+    for pid, seen in found.items():
+        if not seen.command.startswith(b"postgres"):
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            names |= {line.split()[5] for line in maps if " /dev/shm/PostgreSQL." in line}
+    if names:
+        with contextlib.suppress(OSError), open(str(path), "a", encoding="utf-8") as file:
+            file.write("".join(f"{name}\n" for name in sorted(names)))

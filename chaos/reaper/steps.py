@@ -1,0 +1,67 @@
+"""The interpreter of undo steps: plays one, or tells it in words for an administrator.
+
+A step that is not in PLAYERS is a failure, never skipped.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from urllib.parse import quote
+
+from .processes import kill, thaw
+from .proxies import clear_toxics, open_proxy
+from .remains import remove_shm, remove_tree
+from .starting import spawn
+from .step import Step, StepFailed
+
+PLAYERS: dict[str, Callable[[Step], str]] = {
+    "kill": kill,
+    "thaw": thaw,
+    "spawn": spawn,
+    "clear_toxics": clear_toxics,
+    "open_proxy": open_proxy,
+    "remove_shm": remove_shm,
+    "remove_tree": remove_tree,
+    "nothing": lambda _step: "there was nothing in the world to undo",
+}
+
+
+def play_step(step: Step) -> str:
+    """Play one step and return what was done; StepFailed when it is unknown or did not work."""
+    player = PLAYERS.get(str(step.get("do")))
+    if player is None:
+        raise StepFailed(f"unknown undo step {step.get('do')!r}; a newer version wrote it?")
+    try:
+        return player(step)
+    except StepFailed:
+        raise
+    except Exception as error:  # a malformed step must not end the reaper
+        raise StepFailed(f"{step.get('do')}: {type(error).__name__}: {error}") from error
+
+
+def describe(step: Step) -> str:
+    """The step in words and commands, so that an administrator can do it by hand."""
+    do = str(step.get("do"))
+    if do in ("kill", "thaw"):
+        verb, number = ("end", "KILL") if do == "kill" else ("thaw", "CONT")
+        return (
+            f"{verb} all processes of {step.get('service') or 'the stack'}: those that work in "
+            f"{step['folder']} (ls -l /proc/*/cwd) or carry {' '.join(step.get('marks', ()))} "
+            f"in their environment; kill -{number} each"
+        )
+    if do == "spawn":
+        words = " ".join(shlex.quote(str(word)) for word in step["argv"])
+        where = f"cd {step['cwd']} && {words}"
+        return f"start {step['service']} again: {where}  (its environment lies in the lease file)"
+    if do in ("clear_toxics", "open_proxy"):
+        url = f"http://{step['api'][0]}:{step['api'][1]}/proxies/{quote(str(step['proxy']), '')}"
+        if do == "open_proxy":
+            return f"open the link {step['proxy']}: curl -X POST -d '{{\"enabled\":true}}' {url}"
+        calls = "; ".join(f"curl -X DELETE {url}/toxics/{quote(t, '')}" for t in step["toxics"])
+        return f"make the link {step['proxy']} healthy: {calls}"
+    if do == "remove_shm":
+        return f"remove shared memory named in {step['folder']}/**/postmaster.pid, line 7: ipcrm -m"
+    if do == "remove_tree":
+        return f"remove the folder {step['folder']}"
+    return str(step.get("text", "nothing")) if do == "nothing" else f"unknown step {do!r}"
