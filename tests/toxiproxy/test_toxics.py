@@ -123,6 +123,23 @@ def test_latency_is_never_early_and_never_serialises(
         assert arrived <= slowest
 
 
+@pytest.mark.parametrize("toxic", [Latency(7), Bandwidth(1), SlowClose(7), Timeout(7)])
+def test_not_a_nanosecond_early(toxic: Toxic) -> None:
+    """Asked just before its time, as often as one likes, a stage does nothing."""
+    inbox, outlet = Inbox(1 << 20), Inbox(1 << 20)
+    stage = toxic.stage(Memory(from_start=True), Random(1))
+    inbox.put(Piece(b"1234567", 0))
+    inbox.end(Ending.EOF)
+    if isinstance(toxic, SlowClose):
+        stage.step(0, inbox, outlet)
+        outlet.clear()
+    for now_ns in (0, 6 * MS, 7 * MS - 1):
+        assert stage.step(now_ns, inbox, outlet) == 7 * MS
+        assert (outlet.size, outlet.ending) == (0, None)
+    stage.step(7 * MS, inbox, outlet)
+    assert outlet.size or outlet.ending
+
+
 @given(rate=st.integers(1, 2000), sizes=st.lists(st.integers(1, 64_000), min_size=1, max_size=9))
 def test_bandwidth_is_never_faster_than_its_rate(rate: int, sizes: list[int]) -> None:
     """At no time has more arrived than rate × time allows, and in the end it took that long."""
