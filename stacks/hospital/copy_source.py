@@ -99,10 +99,11 @@ class Source:
         async with connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute(f"SET LOCAL statement_timeout = {READ_S * 1e3:.0f}".encode())
-            # A standby without a primary knows the time of the last commit it replayed, no more.
+            # A standby without a primary knows the time of the last commit it replayed, no more;
+            # commits that crossed in the log may carry times a little out of order.
             cursor = await connection.execute(
                 "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp()"
-                " ELSE now() END"
+                " - interval '100 ms' ELSE now() END"
             )
             row = await cursor.fetchone()
             moment = as_of or (row[0] if row is not None else None)

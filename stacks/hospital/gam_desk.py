@@ -190,7 +190,7 @@ async def _honest(unknown_status: int = 404) -> AsyncIterator[None]:
     except TimeoutError:
         raise Refusal(
             500, "timeout", f"the disk did not confirm within {STORE_S} s: it may have happened or"
-            " not; repeat the same request",
+            " not; repeat the same request", {"X-Outcome": "unknown"},
         ) from None  # fmt: skip
 
 

@@ -6,14 +6,21 @@ It refuses to change identities: every node goes on naming every other by the sa
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Mapping
 from typing import Any
 
-import patroni.dcs.raft  # first: it puts its own `ip` on TCPNode when imported
-from pysyncobj.dns_resolver import globalDnsResolver
-from pysyncobj.node import TCPNode
+_inet_ntop = socket.inet_ntop
 
-from stacks.hospital.settings import Address
+import patroni.dcs.raft  # noqa: E402  first: it puts its own `ip` on TCPNode when imported
+
+# pysyncobj 0.3.17 puts a function for Windows in the place of this one, on every system.
+socket.inet_ntop = _inet_ntop
+
+from pysyncobj.dns_resolver import globalDnsResolver  # noqa: E402
+from pysyncobj.node import TCPNode  # noqa: E402
+
+from stacks.hospital.settings import Address  # noqa: E402
 
 CONNECT_RETRY_S = 0.5
 LEADER_SILENT_MIN_S = 0.8

@@ -12,9 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from patroni.daemon import abstract_main
-from patroni.raft_controller import RaftController
-
 from stacks.hospital import bugs, raft_links, settings
 from stacks.hospital.database_place import raft_peers as peers_of
 from stacks.hospital.patroni_config import LOOP_WAIT_S, RETRY_S, TTL_S, log_section, raft_section
@@ -51,6 +48,10 @@ def main() -> None:
 
 
 def _vote(config: Path, name: str, http: settings.Address | None) -> None:
+    # Late, and after raft_links: that undoes what importing pysyncobj does to `socket`.
+    from patroni.daemon import abstract_main
+    from patroni.raft_controller import RaftController
+
     def controller(*arguments: Any) -> RaftController:
         made = RaftController(*arguments)
         if http is not None:
@@ -70,7 +71,7 @@ def health(name: str, leader: str | None) -> tuple[int, dict[str, Any]]:
     return (200 if found else 503), body
 
 
-def _serve_health(bind: settings.Address, name: str, controller: RaftController) -> None:
+def _serve_health(bind: settings.Address, name: str, controller: Any) -> None:
     class Health(BaseHTTPRequestHandler):
         timeout = SOCKET_WAIT_S
 
