@@ -195,3 +195,4 @@ class Link:
         self.upstream = self.downstream = None
         for end in self._ends:  # no reference cycles: the memory is free at once
             del end.inbound, end.outbound
+        self._ends = ()
