@@ -57,6 +57,7 @@ class Pair:
         self.nodes = [
             Node(name, address, log, self._announce, warm) for name, address in found
         ]
+        self._without_primary = False  # the last writer waited in vain
         self._writes = asyncio.Semaphore(WRITES)
 
     def _announce(self) -> None:
@@ -89,11 +90,15 @@ class Pair:
         )
 
     async def writable(self) -> Node:
-        """The primary; Unavailable if there is none within ROLE_WAIT_S."""
+        """The primary; Unavailable if there is none, at once when that is no news.
+
+        Who waits holds a slot of the service: waiting writers must not keep the readers out.
+        """
         node = self.primary()
-        if node is None:
+        if node is None and not self._without_primary:
             await self._wait_for_change()
             node = self.primary()
+        self._without_primary = node is None
         if node is None:
             raise Unavailable(f"no writable primary database: {self.roles()}")
         return node
