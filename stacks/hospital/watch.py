@@ -5,7 +5,7 @@ anything but its own probe table, and to wait for a service that hangs.
 
     db.writable  each database node, asked itself, about four times a second
     copy.asof    the read-only copy's as-of time, every second
-    copy.census  share of the inpatients known to the record who are in the copy, every five
+    copy.census  share of the inpatients known to the record who are in the copy, every two
     queue.depth  every queue that a service shows; health: every service; every second
 """
 
@@ -33,7 +33,7 @@ from stacks.hospital.traffic.config import Config, ConfigError, read, usage_exit
 ASK_S = 1.0
 EVERY_S = 1.0
 COMMIT_EVERY_S = 0.25
-CENSUS_EVERY_S = 5.0
+CENSUS_EVERY_S = 2.0
 STOP_S = 4.0
 SETTLED_MIN = 10.0  # hospital minutes that an inpatient may be known before the copy holds them
 RECORD = ("ehr-a", "ehr-b")

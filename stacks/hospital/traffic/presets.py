@@ -59,7 +59,7 @@ PROBES: Mapping[tuple[str, str], float] = {
     ("admission", "P0"): 0.15,
     ("admission", "P1"): 0.3,
     ("admission", "P3"): 0.35,
-    ("patient.update", "P1"): 0.8,
+    ("patient.update", "P1"): 4.0,  # FO-2: a baseline of administration in a short warm-up
     ("encounter.finish", "P3"): 0.4,
     ("encounter.finish", "P1"): 0.2,
     ("duplicate", "P3"): 0.08,
