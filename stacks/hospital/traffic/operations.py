@@ -117,7 +117,8 @@ class Operations:
             "chart.read", arrival.klass, intended, bound_s, key=one.mrn, subject=one.mrn,
             ward=one.ward, target=self._h.callers.record_nodes(one.ward)[0],
         )  # fmt: skip
-        self._h.callers.read_chart(op, one.ward, one.mrn, tuple(one.aliases))
+        known = None if one.aliases is None else tuple(one.aliases)
+        self._h.callers.read_chart(op, one.ward, one.mrn, known)
 
     def order(self, arrival: Arrival, intended: float, dice: Dice) -> None:
         """A laboratory order; later its tubes are drawn, and an urgent one's result is awaited."""
@@ -363,7 +364,8 @@ class Operations:
             "patient.merge", arrival.klass, time.monotonic(), WRITE_BOUND_S, key=source.mrn,
             subject=survivor.mrn, ward=survivor.ward, target="gam",
         )  # fmt: skip
-        survivor.aliases.add(source.mrn)
+        if survivor.aliases is not None:
+            survivor.aliases.add(source.mrn)
         body = forms.encode(forms.merge(source.mrn))
         path = f"/fhir/Patient/{survivor.mrn}/$merge"
         ask = Ask("POST", path, body, _marks(arrival.klass, survivor.ward))
@@ -403,7 +405,7 @@ class Operations:
         if answer is not None:
             found = forms.chart(answer.body)
             named = found.patients[0] if found and found.patients else ""
-            op.ok(str(answer.status), op.via, named if named not in one.aliases else one.mrn)
+            op.ok(str(answer.status), op.via, one.mrn if named in (one.aliases or ()) else named)
         return answer
 
     def _key(self, letter: str, arrival: Arrival) -> str:

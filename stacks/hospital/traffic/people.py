@@ -60,8 +60,8 @@ class Person:
     probed_from: float = 0.0
     """From this instant their chart is read by probes: the read-only copy had time to take it."""
     etags: dict[str, str] = field(default_factory=dict)
-    aliases: set[str] = field(default_factory=set)
-    """Identities that were merged into this one."""
+    aliases: set[str] | None = field(default_factory=set)
+    """Identities that were merged into this one; None = we did not admit them and cannot know."""
     place: int = -1
 
 

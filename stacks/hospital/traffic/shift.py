@@ -214,7 +214,9 @@ class Shift:
         lines = msgspec.json.decode(answer.body).get("patients", []) if answer.good else []
         for line in lines:
             klass = "P0" if line.get("class") == "EMER" else "P1"
-            self._census.admit(Person(line["mrn"], klass, line.get("ward", ""), "", "", ""))
+            self._census.admit(
+                Person(line["mrn"], klass, line.get("ward", ""), "", "", "", aliases=None)
+            )
         if not lines:
             raise CannotOpen("gam's census is empty: start hospital_day() first")
 

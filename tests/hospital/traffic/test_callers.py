@@ -171,6 +171,17 @@ def test_a_merged_identity_is_no_stranger(town: Town) -> None:
     assert town.end().subject == "M1"
 
 
+@pytest.mark.parametrize(("served", "noted"), [("M1", "M1"), ("M3", "M3")])
+def test_who_does_not_know_the_merges_looks_only_for_the_patient(
+    town: Town, served: str, noted: str
+) -> None:
+    """A reader who admitted nobody accepts old identities, but never a whole other chart."""
+    town.has("ehr-a", (200, {}, chart_of(served, "OLD")))
+    town.has("ehr-b", (200, {}, chart_of(served, "OLD")))
+    town.callers().read_chart(town.op(), "icu", "M1", None)
+    assert town.end().subject == noted
+
+
 def test_a_read_that_hangs_everywhere_is_unknown(town: Town) -> None:
     """A time-out as the worst word of a read is unknown; definite noes are refused."""
     town.frozen("ehr-a")
