@@ -122,11 +122,15 @@ class Snapshot:
         return found[0] if found else None
 
     def chart(self, mrn: str) -> list[Line]:
-        """Everything held of one patient; a merged number gives its survivor's."""
+        """Everything held of one patient; a merged number gives its survivor's.
+
+        The identity that was merged away is not shown: it would name another than the patient.
+        """
         row = self._connection.execute(
             "SELECT survivor FROM merged WHERE source = ?", (mrn,)
         ).fetchone()
-        return self._lines("patient = ?", (row[0] if row else mrn,))
+        lines = self._lines("patient = ?", (row[0] if row else mrn,))
+        return [line for line in lines if line.type != "Patient" or line.key == line.patient]
 
     def census(self) -> list[dict[str, str]]:
         """Who is here, by ward."""
