@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from math import inf
 
 from chaos.claims.evidence import cited, count, fault_spans, lowered, seconds
+from chaos.journal.events import Sample
 from chaos.journal.history import History
 from chaos.journal.ops import Op
+from chaos.journal.spans import Seen
 from chaos.journal.stores import Store, Stored
 from chaos.verdict import Finding, Need, Verdict
 
@@ -224,45 +226,48 @@ class DrainedInTime:
         over = max((f.healed for f in history.injections if f.healed < inf), default=spans[-1][1])
         outage_s = sum(end - start for start, end in spans)
         allowed = max(self.floor_s, min(self.share * outage_s, self.most_s))
-        since, place = self._calm_since(history, over)
+        calm, busy = self._looks(history, over)
         drained = history.drained
-        lines = cited(history, [place] if place else [], [drained.place] if drained else [])
+        empty = calm.event.t if calm else inf
+        if drained is not None and drained.event.ok:
+            empty = min(empty, drained.event.t)
+        still = busy.event.t if busy else over
+        if drained is not None and not drained.event.ok:
+            still = max(still, drained.event.t)
+        lines = cited(history, [s for s in (calm, busy) if s], [drained] if drained else [])
         told = f"{seconds(allowed)} allowed after an outage of {seconds(outage_s)}"
-        if since is not None and since - over <= allowed:
-            took = seconds(max(0.0, since - over))
+        if empty - over <= allowed:
+            took = seconds(max(0.0, empty - over))
             return self._verdict(Finding.HELD, f"Backlogs empty after {took} ({told}).", 1, lines)
-        looked_until = drained.event.t if drained else history.end
-        if since is not None and place:
-            reason = f"Backlogs needed {seconds(since - over)} to empty ({told})."
-            return self._verdict(Finding.BROKEN, reason, 1, lines)
-        if drained is not None and not drained.event.ok and looked_until - over > allowed:
-            reason = (
-                f"Backlogs were still not empty {seconds(looked_until - over)} after the outage "
-                f"({told}): {drained.event.reason or 'see the queues'}."
-            )
+        if still - over > allowed:
+            why = drained.event.reason if drained and not drained.event.ok else "see the queues"
+            reason = f"Backlogs not empty {seconds(still - over)} after the outage ({told}): {why}."
             return self._verdict(Finding.BROKEN, reason, 1, lines)
         reason = "Nobody looked at the backlogs soon enough to know when they were empty."
         return self._verdict(Finding.INCONCLUSIVE, reason, 0, lines)
 
-    def _calm_since(self, history: History, over: float) -> tuple[float | None, int]:
-        """When every queue was first seen calm after the outage, and a place that shows it."""
-        samples = [s for s in history.samples.get(self.sample, ()) if s.event.ok]
+    def _looks(
+        self, history: History, over: float
+    ) -> tuple[Seen[Sample] | None, Seen[Sample] | None]:
+        """After the outage: the first look by which every queue was calm again, and the last
+        before it that was not."""
         first = min((f.began for f in history.injections), default=inf)
-        drained = history.drained
-        calm: dict[str, float] = {}
-        open_: dict[str, bool] = {}
-        when: tuple[float | None, int] = (None, 0)
-        for one in samples:
+        usual: dict[str, float] = {}
+        busy: dict[str, bool] = {}
+        last: Seen[Sample] | None = None
+        for one in history.samples.get(self.sample, ()):
             name, depth = one.event.subject, one.event.value
+            if not one.event.ok:
+                continue
             if one.event.t < first:
-                calm[name] = max(calm.get(name, self.calm_depth), depth)
+                usual[name] = max(usual.get(name, self.calm_depth), depth)
             elif one.event.t >= over:
-                open_[name] = depth > calm.get(name, self.calm_depth)
-                if when[0] is None and set(calm) <= set(open_) and not any(open_.values()):
-                    when = (one.event.t, one.place)
-        if when[0] is None and drained is not None and drained.event.ok:
-            return drained.event.t, 0 if open_ else drained.place
-        return when
+                busy[name] = depth > usual.get(name, self.calm_depth)
+                if not any(busy.values()) and set(usual) <= set(busy):
+                    return one, last
+                if any(busy.values()):
+                    last = one
+        return None, last
 
     def _verdict(
         self, finding: Finding, reason: str, evidence: int, lines: tuple[str, ...] = ()

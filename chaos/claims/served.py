@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 
 from chaos.claims.evidence import (
     FAULT,
@@ -28,11 +29,12 @@ from chaos.claims.evidence import (
 )
 from chaos.claims.subject import right_answer
 from chaos.journal.history import History
-from chaos.journal.ops import Op
+from chaos.journal.ops import Op, Outcome
 from chaos.verdict import Finding, Need, Verdict
 
 EPSILON = 1e-9
 P95 = 0.95
+_intended = attrgetter("intended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,11 @@ class Served:
 
     def is_served(self, op: Op, history: History) -> bool:
         """Answered, by one who may answer, about the right patient."""
-        if not op.ok or (self.services and op.via not in self.services):
+        if op.outcome is not Outcome.OK or (self.services and op.via not in self.services):
             return False
-        return not self.right_subject or right_answer(history, op)
+        if not self.right_subject or op.answer_subject == op.subject != "":
+            return True
+        return right_answer(history, op)
 
 
 class _Look:
@@ -161,11 +165,16 @@ class _Look:
         self, claim: Served, history: History, spans: list[Span], group: tuple[str, ...]
     ) -> None:
         self.claim, self.need, self.name = claim, claim.need, "–".join(group)
-        asked = ops_in(history, claim.kinds, group, spans)
-        asked.sort(key=lambda op: op.intended)
-        self.ops = decided(history, asked)
-        self.undecided = len(asked) - len(self.ops)
-        self.failed = [op for op in self.ops if not claim.is_served(op, history)]
+        # The gaps need the whole run, because one may begin before a window or end after it.
+        whole = [(-inf, inf)] if claim.gap_s < inf else spans
+        asked = ops_in(history, claim.kinds, group, whole)
+        if len(claim.kinds) > 1 or len(whole) > 1:
+            asked.sort(key=_intended)
+        self._all = decided(history, asked)
+        self._bad = {op.began_at for op in self._all if not claim.is_served(op, history)}
+        self.ops = [op for op in self._all if inside(op.intended, spans)]
+        self.undecided = sum(inside(op.intended, spans) for op in asked) - len(self.ops)
+        self.failed = [op for op in self.ops if op.began_at in self._bad]
         self.broken: list[str] = []
         self.unsure: list[str] = []
         self.long_gaps: list[Gap] = []
@@ -174,7 +183,7 @@ class _Look:
         if claim.within_s < inf:
             self._in_time()
         if claim.gap_s < inf:
-            self._without_gap(history, spans, group)
+            self._without_gap(history, spans)
 
     def _answered(self, history: History, spans: list[Span]) -> None:
         n, failed, claim = len(self.ops), len(self.failed), self.claim
@@ -209,10 +218,9 @@ class _Look:
         """A window that has enough evidence by itself is not excused by a calmer one."""
         if len(spans) < 2 or self.broken:
             return
-        bad = {op.began_at for op in self.failed}
         for start, end in spans:
             ops = [op for op in self.ops if start <= op.intended < end]
-            failed = sum(op.began_at in bad for op in ops)
+            failed = sum(op.began_at in self._bad for op in ops)
             if len(ops) >= self.need.claim and failed > allowed * len(ops) + EPSILON:
                 self.broken.append(
                     f"{self.name}: in the window from {start - history.start:.0f} s to "
@@ -221,7 +229,7 @@ class _Look:
                 )
 
     def _in_time(self) -> None:
-        claim, bad = self.claim, {op.began_at for op in self.failed}
+        claim, bad = self.claim, self._bad
         late = [inf if op.began_at in bad else op.latency_s for op in self.ops]
         p95 = quantile(late, P95)
         told = f"{self.name}: 95 % answered within {seconds(p95)} (promised {claim.within_s:g} s)"
@@ -240,17 +248,14 @@ class _Look:
         elif late:
             self.unsure.append(told)
 
-    def _without_gap(
-        self, history: History, spans: list[Span], group: tuple[str, ...]
-    ) -> None:
-        claim = self.claim
+    def _without_gap(self, history: History, spans: list[Span]) -> None:
+        claim, bad = self.claim, self._bad
         wards: dict[str, list[Op]] = defaultdict(list)
-        whole = decided(history, ops_in(history, claim.kinds, group, [(-inf, inf)]))
-        for op in sorted(whole, key=lambda op: op.intended):
+        for op in self._all:
             wards[op.ward if claim.by_ward else ""].append(op)
         longest: tuple[float, str] = (0.0, "")
         for ward, ops in sorted(wards.items()):
-            served = [op for op in ops if claim.is_served(op, history)]
+            served = [op for op in ops if op.began_at not in bad]
             for gap in gaps(ops, served, history.end):
                 if not any(gap.start < end and start < gap.end for start, end in spans):
                     continue

@@ -104,7 +104,8 @@ class Day:
 
     def files(self) -> dict[str, bytes]:
         """The journal's files."""
-        traffic: list[ev.Event] = [ev.WorkloadStarted(t=T0 + WARM[0] - 1, workload="day", planned_per_s=50)]
+        started = ev.WorkloadStarted(t=T0 + WARM[0] - 1, workload="day", planned_per_s=50)
+        traffic: list[ev.Event] = [started]
         for number, op in enumerate(sorted(self.ops, key=lambda o: o.at)):
             traffic += _events(f"day-{number}", op)
         traffic.sort(key=lambda e: e.t)
@@ -237,7 +238,8 @@ def _writes(day: Day) -> None:
         took = 0.1 if not FAULT[0] <= at < BACK else BACK - at + 0.1
         kind = "order.create" if i % 3 else "medication.create"
         day.ops.append(Entry(kind, "P1" if i % 2 else "P0", at, took, key=key, subject=mrn,
-                             found=mrn, ward=f"W{i % 4}", value=f"d{i:05}", via="ehr-a"))  # fmt: skip
+                             found=mrn, ward=f"W{i % 4}", value=f"d{i:05}",
+                             via="ehr-a"))  # fmt: skip
         record = "order" if i % 3 else "medication"
         _replicated(day, Row("", record, key, mrn, digest=f"d{i:05}"))
         if record == "order":
@@ -287,8 +289,8 @@ def _overload(day: Day) -> None:
         ))  # fmt: skip
         day.ops.append(Entry("chart.read", "P3", at, key="M001", subject="M001", found="M001",
                              ward="W1", via="ehr-b", strength="200"))  # fmt: skip
-        day.ops.append(Entry("copy.write", "P3", at, outcome="refused", key=f"X{i}", via="ro-copy",
-                             reason="a read-only copy as of 15:00; write to the record"))  # fmt: skip
+        day.ops.append(Entry("copy.write", "P3", at, outcome="refused", key=f"X{i}",
+                             via="ro-copy", reason="a read-only copy as of 15:00"))  # fmt: skip
 
 
 def _watch(day: Day) -> None:
