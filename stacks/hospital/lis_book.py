@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from math import inf
 
 import msgspec
 
@@ -20,7 +21,7 @@ from stacks.hospital.wire.hl7 import Adt, Hl7Error, Order, Report, Value
 STAT_VALIDATION_S = 2 * 60.0  # hospital seconds from preliminary to final
 ROUTINE_VALIDATION_S = 6 * 60.0
 CORRECTION_S = 10 * 60.0  # from final to corrected
-WORKLIST_S = 110 * 60.0  # planted defect only: behind the whole routine worklist
+WORKLIST_S = 110 * 60.0  # planted defect only: longest wait behind the routine worklist
 MERGES_MAX = 20
 SEEN_KEPT_S = 7 * 86_400.0  # real seconds that a message is remembered by its MSH-10
 FOLLOWS = {"preliminary": "final", "final": "corrected"}
@@ -227,11 +228,21 @@ def issue(connection: sqlite3.Connection, specimen: str, status: str, pace: Pace
 
 def due(connection: sqlite3.Connection, now: float, limit: int) -> list[tuple[str, str]]:
     """(specimen, status) of the reports to make now; urgent ones first."""
+    if planted("stat-as-routine") and not _routine_is_open(connection):
+        now = inf  # nothing is left in front of the urgent ones
     return connection.execute(
         "SELECT step.specimen, step.status FROM step JOIN result USING (specimen)"
         " WHERE due_at <= ? ORDER BY result.stat DESC, due_at LIMIT ?",
         (now, limit),
     ).fetchall()
+
+
+def _routine_is_open(connection: sqlite3.Connection) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM step JOIN result USING (specimen)"
+        " WHERE result.stat = 0 AND step.status <> 'corrected' LIMIT 1"
+    ).fetchone()
+    return row is not None
 
 
 def _order_of(connection: sqlite3.Connection, placer: str) -> tuple[str, int] | None:
