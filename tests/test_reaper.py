@@ -121,6 +121,17 @@ class TestKill:
             child.kill()
             child.wait()
 
+    def test_what_is_older_than_one_stack_may_belong_to_another(self, folder: Path) -> None:
+        """The memory of old processes is kept apart for each stack's own birth."""
+        child = start(folder)
+        scope = {"folder": str(folder)}
+        later = reaper.ticks_now() + 1000
+        assert list(reaper.find({**scope, "born": 1})) == [child.pid]
+        assert reaper.find({**scope, "born": later}) == {}
+        assert list(reaper.find({**scope, "born": 1})) == [child.pid]
+        child.kill()
+        child.wait()
+
     def test_outruns_a_process_that_keeps_forking(self, folder: Path) -> None:
         """Killing repeats until two looks find nothing."""
         forker = (

@@ -18,6 +18,7 @@ from .step import PATIENCE_S, Step, StepFailed
 
 KILL_S = 3.0  # all processes of a scope must be gone by then
 SIGNAL_S = 2.0  # all processes of a scope must have taken a signal by then
+OLD_KEPT_S = 1.0
 STAT_BYTES = 1024
 ENVIRON_BYTES = 100_000  # ours are much shorter; a larger buffer costs a mapping per look
 
@@ -79,19 +80,40 @@ def boot_id() -> str:
         return ""
 
 
-def find(scope: Step, old: set[int] | None = None) -> dict[int, Stat]:
+class _Elders:
+    """Remembers, for OLD_KEPT_S, which processes are older than a stack: most of a machine's.
+
+    A kill looks at /proc several times in a row; this halves its work. A number that is given to
+    another process within that second would go unseen until the next one: the kernel hands out
+    numbers in a circle of at least 32768.
+    """
+
+    def __init__(self) -> None:
+        self._memory: tuple[float, int, set[int]] = (0.0, 0, set())
+
+    def of(self, born: int) -> set[int]:
+        """Processes known to be older than `born`; the caller adds what it finds."""
+        now = time.monotonic()
+        since, for_born, _ = self._memory
+        if now - since > OLD_KEPT_S or born != for_born:
+            self._memory = (now, born, set())
+        return self._memory[2]
+
+
+_elders = _Elders()
+
+
+def find(scope: Step) -> dict[int, Stat]:
     """Living processes of a scope, by four signs: their working folder lies inside `folder`;
     their environment carries all `marks`; they are the recorded root (`pidfile`); or they descend
     from one of these. A shell that a person opened in the folder (it has a terminal) is not one,
     nor is any process that is older than the stack (`born`, in ticks since boot).
-
-    `old` remembers those from look to look, within a few seconds (numbers are not reused so soon).
     """
-    old = set() if old is None else old
     folder = str(scope["folder"])
     marks = [str(m).encode() for m in scope.get("marks", ())]
     root = read_pidfile(scope.get("pidfile", ""))
     born = int(scope.get("born", 0))
+    old = _elders.of(born)
     every: dict[int, Stat] = {}
     found: dict[int, Stat] = {}
     for name in os.listdir("/proc"):
@@ -161,10 +183,9 @@ def kill(scope: Step) -> str:
     """SIGKILL every process of the scope until two looks in a row find none."""
     deadline = time.monotonic() + KILL_S
     ended: set[int] = set()
-    old: set[int] = set()
     quiet = 0
     while quiet < 2:
-        found = find(scope, old)
+        found = find(scope)
         quiet = 0 if found else quiet + 1
         if found and not ended:
             _remember_shm(scope, found)
@@ -196,9 +217,8 @@ def thaw(scope: Step) -> str:
 
 def _signal_until(scope: Step, number: int, done: Callable[[Stat], bool], name: str) -> int:
     deadline = time.monotonic() + SIGNAL_S
-    old: set[int] = set()
     while True:
-        found = find(scope, old)
+        found = find(scope)
         left = {pid: seen for pid, seen in found.items() if not done(seen)}
         if not left:
             return len(found)
