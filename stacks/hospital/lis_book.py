@@ -118,6 +118,9 @@ def take_adt(connection: sqlite3.Connection, adt: Adt) -> list[str]:
         " merged_into = excluded.merged_into",
         (adt.prior_mrn, survivor),
     )
+    connection.execute(
+        "UPDATE patient SET merged_into = ? WHERE merged_into = ?", (survivor, adt.prior_mrn)
+    )
     for table in ("lab_order", "result", "critical"):
         connection.execute(
             f"UPDATE {table} SET patient = ? WHERE patient = ?", (survivor, adt.prior_mrn)
