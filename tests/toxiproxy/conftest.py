@@ -211,21 +211,19 @@ def peers(api: ProxyServer) -> Iterator[Peers]:
 
 def _ending(sock: socket.socket, within_s: float = PEER_S) -> tuple[str, bytes, float]:
     """How the read side ends: EOF, RST or open; the bytes before; milliseconds taken."""
-    began, data = time.monotonic(), b""
-    try:
-        while True:
-            left_s = within_s - (time.monotonic() - began)
-            if left_s <= 0:
-                return "open", data, within_s * 1000
+    began, data, how = time.monotonic(), bytearray(), "open"
+    while how == "open" and (left_s := within_s - (time.monotonic() - began)) > 0:
+        try:
             sock.settimeout(left_s)
             chunk = sock.recv(1 << 20)
-            if not chunk:
-                return "EOF", data, (time.monotonic() - began) * 1000
+        except TimeoutError:
+            break
+        except ConnectionResetError:
+            how = "RST"
+        else:
             data += chunk
-    except TimeoutError:
-        return "open", data, within_s * 1000
-    except ConnectionResetError:
-        return "RST", data, (time.monotonic() - began) * 1000
+            how = "open" if chunk else "EOF"
+    return how, bytes(data), (time.monotonic() - began) * 1000
 
 
 @pytest.fixture
@@ -235,7 +233,7 @@ def ending() -> Callable[..., tuple[str, bytes, float]]:
 
 def _exactly(sock: socket.socket, size: int, within_s: float = PEER_S) -> bytes:
     """`size` bytes, or fewer at the end of the stream or of the bound."""
-    data, deadline = b"", time.monotonic() + within_s
+    data, deadline = bytearray(), time.monotonic() + within_s
     while len(data) < size and (left_s := deadline - time.monotonic()) > 0:
         sock.settimeout(left_s)
         try:
@@ -245,7 +243,7 @@ def _exactly(sock: socket.socket, size: int, within_s: float = PEER_S) -> bytes:
         if not chunk:
             break
         data += chunk
-    return data
+    return bytes(data)
 
 
 @pytest.fixture

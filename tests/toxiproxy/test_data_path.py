@@ -310,29 +310,42 @@ CHURN = [
 ]
 
 
-def test_toxics_that_come_and_go_lose_nothing(api, peers, exactly) -> None:
+def test_toxics_that_come_and_go_lose_nothing(api, peers, ending) -> None:
     """Under load, lossless toxics are added, changed and removed on both streams all the time;
-    every byte still arrives, in order."""
+    every byte still arrives, in order, and so does the end."""
     client, _ = peers.pair(echo=True)
-    data = bytes(range(256)) * 131_072
-    received: list[bytes] = []
-    sender = threading.Thread(target=client.sendall, args=(data,), daemon=True)
-    reader = threading.Thread(target=lambda: received.append(exactly(client, len(data), 30)))
+    block = bytes(range(256)) * 256
+    enough = threading.Event()
+    blocks_sent: list[int] = []
+    received: list[tuple[str, bytes, float]] = []
+
+    def send() -> None:
+        sent = 0
+        while not enough.is_set():
+            client.sendall(block)
+            sent += 1
+        blocks_sent.append(sent)
+        client.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
+    reader = threading.Thread(target=lambda: received.append(ending(client, 60)))
     sender.start()
     reader.start()
-    rounds = 0
-    while reader.is_alive():
+    for step in range(6):
         for stream in ("upstream", "downstream"):
             for toxic in CHURN:
                 name = f"{toxic['type']}_{stream}"
                 path = f"/proxies/p/toxics/{name}"
-                if (rounds + len(name)) % 3 == 0:
+                if (step + len(name)) % 3 == 0:
                     api("DELETE", path)
                 elif api("POST", "/proxies/p/toxics", {**toxic, "stream": stream})[0] == 409:
-                    api("PATCH", path, {"toxicity": rounds % 2})
-        rounds += 1
-    assert received[0] == data
-    assert rounds >= 3
+                    api("PATCH", path, {"toxicity": step % 2})
+    enough.set()
+    sender.join(60)
+    reader.join(60)
+    how, data, _ = received[0]
+    assert (how, len(data)) == ("EOF", blocks_sent[0] * len(block))
+    assert data == block * blocks_sent[0]
 
 
 def test_a_proxy_that_dials_itself_does_not_stop_the_server(api, peers) -> None:
