@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from gevent.event import Event
 from gevent.lock import Semaphore
 from locust import User, constant, events, task
@@ -37,13 +38,16 @@ class HospitalDay(User):
 
     wait_time = constant(0)
     shift: Shift | None = None
+    journaled = False
+    """Only the harness's headless run is judged; a web UI may be started and stopped at will."""
     closing_time: Event | None = None
     """When set, the day ends in good order; None: only Locust itself ends it."""
 
     def on_start(self) -> None:
         """Open the wards."""
         fire = self.environment.events.request.fire
-        self.shift = Shift(read(), fire, next(_numbers), self.closing_time)
+        config = read() if self.journaled else msgspec.structs.replace(read(), journal="")
+        self.shift = Shift(config, fire, next(_numbers), self.closing_time)
         with _opening:
             self.shift.open()
 

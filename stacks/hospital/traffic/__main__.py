@@ -32,6 +32,7 @@ NICER = -10  # the measuring instrument goes before what it measures, where we m
 class Headless(HospitalDay):
     """The same day, which tells this program how it goes."""
 
+    journaled = True
     closing_time = Event()
     begun = Event()
     ended = Event()

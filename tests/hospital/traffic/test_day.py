@@ -186,6 +186,28 @@ def test_a_full_disk_ends_the_generator(tmp_path: Path, town: FakeHospital) -> N
 
 
 @pytest.mark.slow
+def test_the_same_locustfile_runs_under_locusts_own_command(
+    tmp_path: Path, town: FakeHospital
+) -> None:
+    """Two users, twice, as from the web UI: statistics per kind and class, no failures, no file."""
+    config = {"workload": "load-ui", "journal": str(tmp_path / "j"), "links": town.links}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [
+        sys.executable, "-m", "locust", "-f", "stacks/hospital/locustfile.py", "--headless",
+        "-u", "2", "-r", "2", "-t", "4s", "--csv", str(tmp_path / "stats"), "--only-summary",
+    ]  # fmt: skip
+    env = {**os.environ, "WORKLOAD_CONFIG": str(tmp_path / "config.json")}
+    for _ in range(2):
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+        stats = (tmp_path / "stats_stats.csv").read_text()
+        assert "P1,chart.read" in stats, done.stderr
+        assert "P1,order.create" in stats
+    assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.slow
 def test_sigint_is_not_its_business(tmp_path: Path, town: FakeHospital) -> None:
     """A terminal's Ctrl-C goes to the harness: the child lives in a session of its own."""
     with start(hospital_day("smoke", inpatients=8), tmp_path, town) as child:
