@@ -15,21 +15,24 @@ from stacks.hospital.traffic.presets import Preset
 @pytest.mark.experiment("database-primary-lost")
 def test_database_primary_lost(experiment: Experiment, preset: Preset) -> None:
     """The node of the primary database is gone; the synchronous standby must take over."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill(database_primary(experiment.stack)), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="the standby must take over")
         experiment.wait(preset.after_s, why="the old primary rejoins")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset.need, "RA-1", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2")
-    )
+        *claims(
+            preset.need,
+            "RA-1", "RA-2", "RA-3", "OR-1", "IN-1", "IN-2", "IN-3", "IN-4", "FO-1", "FO-2",
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.experiment("database-primary-hung")
 def test_database_primary_hung(experiment: Experiment, preset: Preset) -> None:
     """The primary database hangs, the standby is promoted, the old primary wakes: split brain?"""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Pause(database_primary(experiment.stack)), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="the standby must take over")

@@ -16,7 +16,7 @@ LATE_MS = 7_000  # beyond the engine's own time-out for an acknowledgement
 @pytest.mark.experiment("lis-down")
 def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:
     """The laboratory system is down for hours of hospital time; analysers work on alone."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("lis"), lease_s=preset.lease_s):
             experiment.wait(preset.window_s, why="analysers and wards go on without the LIS")
@@ -32,7 +32,7 @@ def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:
 @pytest.mark.experiment("late-acknowledgements")
 def test_acknowledgements_come_too_late(experiment: Experiment, preset: Preset) -> None:
     """The laboratory acknowledges later than the engine waits: nothing lost, nothing twice."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         slow = Latency("engine>lis.mllp", latency_ms=LATE_MS)
         with experiment.inject(slow, lease_s=preset.lease_s):

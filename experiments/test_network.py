@@ -18,7 +18,7 @@ SLOW_KB_PER_S = 500
 @pytest.mark.experiment("network-slowdown")
 def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
     """Saint-Étienne's slow network: every link ten times slower and throttled."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with (
             experiment.inject(Latency(*EVERYWHERE, latency_ms=SLOW_MS), lease_s=preset.lease_s),
@@ -37,7 +37,7 @@ def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:
 @pytest.mark.experiment("rooms-cut")
 def test_network_cut_between_rooms(experiment: Experiment, preset: Preset) -> None:
     """The network between server rooms A and B is cut: one truth, and nothing lost."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Cut(LinksBetween("A", "B")), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="both rooms work, apart")
@@ -49,7 +49,7 @@ def test_network_cut_between_rooms(experiment: Experiment, preset: Preset) -> No
 @pytest.mark.experiment("flapping-link")
 def test_a_link_flaps(experiment: Experiment, preset: Preset) -> None:
     """The link from the engine to the laboratory comes and goes."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         flap = Flap("engine>lis.mllp", down_s=1.0, up_s=2.0)
         with experiment.inject(flap, lease_s=preset.lease_s):

@@ -14,10 +14,10 @@ from stacks.hospital.traffic.presets import Preset
 @pytest.mark.experiment("overload")
 def test_overload_with_half_the_capacity(experiment: Experiment, preset: Preset) -> None:
     """One of two nodes is gone and the back office asks for everything at once."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("ehr-b"), lease_s=preset.lease_s):
-            with experiment.traffic(elective_rush()):
+            with experiment.traffic(elective_rush(preset)):
                 experiment.wait(preset.window_s, why="elective and back-office work is shed first")
         experiment.wait(preset.after_s, why="capacity is back; shed work is taken")
     experiment.settle(preset.settle_s)

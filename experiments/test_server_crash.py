@@ -15,7 +15,7 @@ from stacks.hospital.traffic.presets import Preset
 @pytest.mark.experiment("saint-luc")
 def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
     """Saint-Luc, Tuesday 16:00: several servers crash; are inpatients still cared for?"""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with (
             experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s),
@@ -35,21 +35,21 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
 @pytest.mark.experiment("app-node-crash")
 def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
     """One of two application nodes of the record crashes at the evening round."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s):
             experiment.wait(preset.window_s)
         experiment.wait(preset.after_s, why="the node is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset.need, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "PR-1", "FO-2")
+        *claims(preset.need, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "FO-2")
     )
 
 
 @pytest.mark.experiment("engine-killed")
 def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None:
     """The interface engine is killed again and again in the middle of the lab's peak."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(CrashLoop("engine", every_s=6.0), lease_s=preset.lease_s):
             experiment.wait(preset.window_s)
@@ -60,10 +60,27 @@ def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None
     )
 
 
+@pytest.mark.experiment("engine-down")
+def test_engine_down(experiment: Experiment, preset: Preset) -> None:
+    """The interface engine is down: wards, admissions and analysers work on, each for itself."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        with experiment.inject(Kill("engine"), lease_s=preset.lease_s):
+            experiment.wait(preset.window_s, why="orders and results wait where they are")
+        experiment.wait(preset.after_s, why="the engine is back; backlogs drain")
+    experiment.settle(preset.settle_s)
+    experiment.expect(
+        *claims(
+            preset.need,
+            "RA-1", "OR-1", "OR-2", "RS-1", "RS-2", "IN-1", "IN-2", "IN-3", "FO-2",
+        )
+    )  # fmt: skip
+
+
 @pytest.mark.experiment("room-a-lost")
 def test_room_a_lost(experiment: Experiment, preset: Preset) -> None:
     """Server room A is lost whole: application node, database node, interface engine."""
-    with experiment.traffic(hospital_day(preset.name)):
+    with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(LoseRoom("A"), lease_s=preset.lease_s):
             experiment.wait(preset.failover_s, why="room B must carry the hospital")
