@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 RUNTIMES = ("process",)
 DEFAULT_SEED = 7
 
-REHEARSALS = pytest.StashKey[list["Rehearsal"]]()
-RUNS = pytest.StashKey[list[tuple["Run", "Judgement | None"]]]()
-TELLER = pytest.StashKey["Teller"]()
-LIVING = pytest.StashKey["Experiment"]()
+REHEARSALS: pytest.StashKey[list[Rehearsal]] = pytest.StashKey()
+RUNS: pytest.StashKey[list[tuple[Run, Judgement | None]]] = pytest.StashKey()
+TELLER: pytest.StashKey[Teller] = pytest.StashKey()
+LIVING: pytest.StashKey[Experiment] = pytest.StashKey()
 
 
 class Silent:
@@ -137,7 +137,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
         entry: list[tuple[Run, Judgement | None]] = config.stash[RUNS]
         experiment: Experiment | None = None
         try:
-            with Leases.begin(run.path.name) as leases:
+            with Leases.begin(run.path.name, journal=run.journal / "reaper.jsonl") as leases:
                 runtime = ProcessRuntime(stack, run.path, seed=run.seed)
                 experiment = Experiment(
                     run, stack, runtime, leases, teller, claims=rehearsal.claims

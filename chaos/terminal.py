@@ -90,8 +90,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     script.add_column("step")
     script.add_column("what")
     script.add_column("at most", justify="right")
-    for step in plan.script:
-        script.add_row(step.verb, escape(step.text), f"{step.seconds:g} s" if step.seconds else "")
+    for line in plan.script:
+        script.add_row(line.verb, escape(line.text), f"{line.seconds:g} s" if line.seconds else "")
     console.print(script)
     for ident, statement in plan.claims:
         console.print(f"  {ident:<5} {escape(statement)}", highlight=False)
