@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from chaos.experiment import Experiment
+    from chaos.experiment import Experiment, Teller
     from chaos.plan import Rehearsal
     from chaos.run import Run
     from chaos.stack import Stack
@@ -114,7 +114,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
     @contextmanager
     def raised() -> Iterator[Experiment]:
         import chaos.run
-        from chaos.experiment import Experiment
+        from chaos.experiment import Experiment, Teller
         from chaos.lease import Leases, heal
         from chaos.runtime.process import ProcessRuntime
 
