@@ -24,10 +24,11 @@ from stacks.hospital.traffic.desks import Desks
 from stacks.hospital.traffic.generator import Generator
 from stacks.hospital.traffic.http import NoAnswer
 from stacks.hospital.traffic.ledger import Fire, Ledger, open_journal
-from stacks.hospital.traffic.operations import Hospital, Operations
+from stacks.hospital.traffic.operations import Operations
 from stacks.hospital.traffic.people import WARDS, Census, Dice, Person, TubeRack, person
 from stacks.hospital.traffic.presets import preset
 from stacks.hospital.traffic.schedule import Flow, arrivals
+from stacks.hospital.traffic.surroundings import Hospital, create_ask
 
 FINISH_S = 6.0  # operations under way when the traffic stops
 ORPHAN_FINISH_S = 0.8  # when the harness is gone
@@ -167,9 +168,9 @@ class Shift:
             )
 
     def _admit(self, one: Person, end: float) -> str:
-        if not self._operations.register(one, time.monotonic()):
+        if not self._operations.administration.register(one, time.monotonic()):
             return f"{one.mrn} was not admitted by gam"
-        while not self._operations.is_readable(one):
+        while not self._hospital.is_readable(one):
             if time.monotonic() > end:
                 return f"{one.mrn} was admitted and cannot be read in the record"
             gevent.sleep(0.1)
@@ -187,10 +188,10 @@ class Shift:
             trouble = self._write_once_more(one, form, key, end)
             if trouble:
                 return trouble
-        return self._operations.first_day(one, _dice_of(f"{one.mrn}-first"))
+        return self._operations.care.first_day(one, _dice_of(f"{one.mrn}-first"))
 
     def _write_once_more(self, one: Person, form: forms.Form, key: str, end: float) -> str:
-        ask = self._operations.create_ask(form, key, one)
+        ask = create_ask(form["resourceType"], key, forms.encode(form), one.klass, one.ward)
         trouble = "nobody was asked"
         while time.monotonic() < end:
             for node in self._callers.record_nodes(one.ward):
