@@ -6,6 +6,7 @@ It refuses to count an answer about another patient as served, and a silence as 
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,15 @@ class Served:
         return right_answer(history, op)
 
 
+def _within(ops: list[Op], spans: Iterable[Span]) -> list[Op]:
+    """Those of sorted operations that were intended in one of the (separate) spans."""
+    found: list[Op] = []
+    for start, end in spans:
+        first = bisect_left(ops, start, key=_intended)
+        found += ops[first : bisect_left(ops, end, key=_intended)]
+    return found
+
+
 class _Look:
     """The requests of one class (or of all classes together) in the window."""
 
@@ -172,8 +182,8 @@ class _Look:
             asked.sort(key=_intended)
         self._all = decided(history, asked)
         self._bad = {op.began_at for op in self._all if not claim.is_served(op, history)}
-        self.ops = [op for op in self._all if inside(op.intended, spans)]
-        self.undecided = sum(inside(op.intended, spans) for op in asked) - len(self.ops)
+        self.ops = _within(self._all, spans)
+        self.undecided = len(_within(asked, spans)) - len(self.ops)
         self.failed = [op for op in self.ops if op.began_at in self._bad]
         self.broken: list[str] = []
         self.unsure: list[str] = []

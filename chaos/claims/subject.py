@@ -167,10 +167,16 @@ class _Records:
                 if len(shelf := store.shelf(rk))
             ]  # fmt: skip
             for op in history.ops(kind):
-                if op.key and op.subject:
-                    for shelf in shelves:
-                        for row in shelf.rows(op.key):
-                            self._look(row, op.subject)
+                key, subject = op.key, op.subject
+                if not key or not subject:
+                    continue
+                merged = self._merges.touch(subject)
+                for shelf in shelves:
+                    for row in shelf.rows(key):
+                        if row.subject == subject and not merged and self.some:
+                            self.looked_at += 1  # as nearly always
+                        else:
+                            self._look(row, subject)
         for store in history.stores.values():
             for row in store.shelf(claim.own_kind):
                 self._look(row, row.key)

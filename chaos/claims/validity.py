@@ -21,6 +21,9 @@ LATE_MAX_MS = 5_000.0
 """No operation may start later than this."""
 STARTED_SHARE = 0.99
 """A generator must start at least this share of what it planned."""
+LEDGER_SHARE = 0.9
+"""At least so many of the started arrivals stand in the journal as operations (one may find nobody
+to care for, most are several operations)."""
 SILENCE_S = 10
 """While traffic runs somebody writes every second; a longer silence means that the machine, or
 every writer, stood still."""
@@ -154,7 +157,7 @@ def _generators(history: History) -> Iterator[str]:
             )
         if end.started == 0 and load.started is not None and load.started.planned_per_s > 0:
             yield f"{name} started no operation at all"
-    if started > history.op_count:
+    if started * LEDGER_SHARE > history.op_count:
         yield (
             f"{count(started, 'operation')} started but only {history.op_count:,} in the journal"
         )

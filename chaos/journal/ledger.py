@@ -95,11 +95,11 @@ class Ledger:
             elif isinstance(event, ev.Record):
                 share = texts.setdefault
                 row = Stored(
-                    share(event.store, event.store),
-                    share(event.kind, event.kind),
+                    intern(event.store),
+                    intern(event.kind),
                     share(event.key, event.key),
-                    share(event.subject, event.subject),
-                    share(event.status, event.status),
+                    intern(event.subject),
+                    intern(event.status),
                     event.version,
                     share(event.digest, event.digest),
                     event.count, event.at, place,

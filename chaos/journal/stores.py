@@ -42,12 +42,12 @@ class Shelf:
         """The first record of that key, or None."""
         return self._first.get(key)
 
-    def rows(self, key: str) -> list[Stored]:
+    def rows(self, key: str) -> tuple[Stored, ...] | list[Stored]:
         """Every record of that key."""
-        if key in self._doubles:
-            return self._doubles[key]
         first = self._first.get(key)
-        return [] if first is None else [first]
+        if first is None:
+            return ()
+        return self._doubles.get(key) or (first,)
 
     def copies(self, key: str) -> int:
         """How often the business object lies in the store."""

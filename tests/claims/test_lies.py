@@ -285,6 +285,8 @@ def test_a_quiet_day_may_be_asked_for_with_a_reason() -> None:
     found = verdict(day, quiet)
     assert (found.verdict, why in found.reason) == (HELD, True)
     assert verdict(day, ElectiveShedFirst()).verdict is INCONCLUSIVE
+    (same,) = claims(lambda _: Need.full(300), "PR-1", quiet=why)
+    assert same == quiet
 
 
 def test_a_service_that_was_hit_itself_is_not_the_rest() -> None:

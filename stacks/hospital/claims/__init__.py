@@ -12,6 +12,7 @@ Human bounds (turnaround, call-back, age of a copy) are in hospital time and shr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from chaos.claims import Claim
 from chaos.verdict import Need
@@ -41,15 +42,21 @@ CATALOGUE: Mapping[str, Callable[[Need], Claim]] = {
 """Claim id → its class; the first parameter of each is `need`."""
 
 
-def claims(need: Callable[[str], Need], *ids: str) -> tuple[Claim, ...]:
+def claims(need: Callable[[str], Need], *ids: str, quiet: str = "") -> tuple[Claim, ...]:
     """The claims of these ids (all when none is named), each with the evidence `need(id)` asks.
 
-    Raises KeyError that names the known ids.
+    `quiet`: why PR-1 may hold although nothing had to be shed (a crash that leaves capacity
+    enough); its verdict repeats the reason. Raises KeyError that names the known ids.
     """
     unknown = [i for i in ids if i not in CATALOGUE]
     if unknown:
         raise KeyError(f"no claim {', '.join(unknown)} (known: {', '.join(CATALOGUE)})")
-    return tuple(CATALOGUE[i](need(i)) for i in ids or tuple(CATALOGUE))
+    chosen = [CATALOGUE[i](need(i)) for i in ids or tuple(CATALOGUE)]
+    if quiet:
+        unshed = Need(claim=1, asked=0, why=quiet)
+        chosen = [replace(c, shed=unshed) if isinstance(c, ElectiveShedFirst) else c
+                  for c in chosen]  # fmt: skip
+    return tuple(chosen)
 
 
 __all__ = [
