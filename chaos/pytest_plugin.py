@@ -114,7 +114,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
     @contextmanager
     def raised() -> Iterator[Experiment]:
         import chaos.run
-        from chaos.experiment import Experiment, Teller
+        from chaos.experiment import Experiment
         from chaos.lease import Leases, heal
         from chaos.runtime.process import ProcessRuntime
 
