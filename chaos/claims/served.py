@@ -35,6 +35,8 @@ from chaos.verdict import Finding, Need, Verdict
 
 EPSILON = 1e-9
 P95 = 0.95
+BLINK_S = 1.0
+"""A shorter silence is the ordinary pause between two answers."""
 _intended = attrgetter("intended")
 
 
@@ -51,9 +53,12 @@ class Gap:
     op: Op
 
 
-def gaps(ops: Sequence[Op], served: Iterable[Op], end: float) -> list[Gap]:
-    """Gaps between answers, in order. `ops` sorted by intended start; `end` of the evidence."""
-    answers = sorted(served, key=lambda op: op.ended)
+def gaps(
+    ops: Sequence[Op], served: Iterable[Op], end: float, least_s: float = 0.0
+) -> list[Gap]:
+    """Gaps between answers, in order. `ops` sorted by intended start; `end` of the evidence.
+    Gaps shorter than `least_s` are passed over, except one that is open at the end."""
+    answers = sorted(served, key=attrgetter("ended"))
     found: list[Gap] = []
     starts = iter(ops)
     ask = next(starts, None)
@@ -61,7 +66,9 @@ def gaps(ops: Sequence[Op], served: Iterable[Op], end: float) -> list[Gap]:
     for answer in answers:
         while ask is not None and ask.intended <= last:
             ask = next(starts, None)
-        if ask is not None and ask.intended < answer.ended and last > -inf:
+        if answer.ended - last < least_s:
+            pass
+        elif ask is not None and ask.intended < answer.ended and last > -inf:
             found.append(
                 Gap(last, answer.ended, answer.ended - ask.intended, answer.ended - last,
                     False, ask)
@@ -266,14 +273,15 @@ class _Look:
         longest: tuple[float, str] = (0.0, "")
         for ward, ops in sorted(wards.items()):
             served = [op for op in ops if op.began_at not in bad]
-            for gap in gaps(ops, served, history.end):
+            for gap in gaps(ops, served, history.end, BLINK_S):
                 if not any(gap.start < end and start < gap.end for start, end in spans):
                     continue
                 longest = max(longest, (gap.asked_s, ward))
                 self._weigh(gap, f"{self.name}{f', ward {ward}' if ward else ''}", spans)
         where = f" (ward {longest[1]})" if longest[1] else ""
+        length = seconds(longest[0]) if longest[0] else f"under {BLINK_S:g} s"
         self.summary += (
-            f" Longest time without an answer {seconds(longest[0])}{where}, "
+            f" Longest time without an answer {length}{where}, "
             f"{claim.gap_s:g} s allowed (real seconds)."
         )
 
