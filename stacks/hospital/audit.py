@@ -70,7 +70,12 @@ def main() -> int:
 
 
 def _audit(config: Config, params: Params, journal: Writer) -> None:
-    with Backlog(config) as backlog:
+    def note(queue: str, depth: float) -> None:
+        journal.append(
+            ev.Sample(t=time.monotonic(), what="queue.depth", subject=queue, value=depth)
+        )
+
+    with Backlog(config, note) as backlog:
         reason = backlog.drain(params.drain_s)
     journal.append(ev.Drained(t=time.monotonic(), ok=not reason, reason=reason))
     stores = list(_stores(config))

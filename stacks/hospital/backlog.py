@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -41,10 +41,17 @@ LAG_BYTES = 65_536  # heartbeats go on while we look
 
 
 class Backlog:
-    """Looks at everything that may still be under way."""
+    """Looks at everything that may still be under way.
 
-    def __init__(self, config: Config) -> None:
+    `note(queue, depth)` is told every depth that was seen, so that a claim need not take the end
+    of all work (tubes on the line, corrections) for the end of a backlog.
+    """
+
+    def __init__(
+        self, config: Config, note: Callable[[str, float], None] = lambda _queue, _depth: None
+    ) -> None:
         self._config = config
+        self._note = note
         self._client = httpx.Client(timeout=ASK_S, headers=MARKS)
         self._pool = ThreadPoolExecutor(max_workers=8)
 
@@ -96,7 +103,10 @@ class Backlog:
             return []
         if isinstance(found, str):
             return [found]
-        return [f"{service} holds {depth:g} for {name}" for name, depth in depths(found) if depth]
+        held = list(depths(found))
+        for name, depth in held:
+            self._note(f"{service}:{name}", depth)
+        return [f"{service} holds {depth:g} for {name}" for name, depth in held if depth]
 
     # ------------------------------------------------------------ laboratory
 

@@ -99,6 +99,7 @@ class Preset:
     speed: float = 60.0  # hospital seconds per real second
     asked: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     inpatients: int = 72
+    share: Mapping[str, float] = field(default_factory=dict)  # of the probes of a kind
     rush: Mapping[str, float] = field(default_factory=lambda: dict(RUSH))
 
     @property
@@ -126,7 +127,10 @@ class Preset:
             Flow(kind, klass, per_day / DAY_S * share, shape)
             for kind, klass, per_day, shape in NATURAL
         ]
-        probes = [Flow(*key, rate * self.load * load) for key, rate in PROBES.items()]
+        probes = [
+            Flow(kind, klass, rate * self.load * load * self.share.get(kind, 1.0))
+            for (kind, klass), rate in PROBES.items()
+        ]
         return (*natural, *probes)
 
 
@@ -135,8 +139,10 @@ PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
-            "smoke", speed=120, scale=1 / 400, load=0.75, window_s=15, inpatients=60,
-            warmup_s=5, failover_s=35, after_s=6, settle_s=45,
+            "smoke", speed=120, scale=1 / 400, load=0.65, window_s=15, inpatients=40,
+            warmup_s=5, failover_s=35, after_s=5, settle_s=45,
+            # Fewer tubes, so that several runs fit on two cores; amendments make FO-2's baseline.
+            share={"specimen": 0.7, "patient.update": 1.5},
             asked={
                 "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
                 "OR-2": (30, _SHORT), "RS-1": (40, _SHORT), "RS-2": (3, _SHORT),
