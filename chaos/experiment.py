@@ -137,6 +137,7 @@ class Experiment:
             for s in self.stack.services
             for p in s.ports
         }
+        started: list[WorkloadProcess] = []
         with ExitStack() as children:
             for workload in workloads:
                 self._teller.tell("traffic", f"starting workload {workload.name}")
@@ -145,14 +146,15 @@ class Experiment:
                     links=links, direct=direct,
                 )  # fmt: skip
                 children.enter_context(child)
+                started.append(child)
                 self._workloads.append(child)
             try:
                 yield
             finally:
-                self._teller.tell("traffic", "stopping traffic")
-                for child in self._workloads:
+                self._teller.tell("traffic", "stopping " + ", ".join(w.name for w in workloads))
+                for child in started:
                     child.stop(abandon=self._interrupted)
-                self._workloads.clear()
+                    self._workloads.remove(child)
 
     def steady(self, s: float, *claims: Claim) -> None:
         """The warm-up: without any fault the stack must serve; otherwise the run is void."""

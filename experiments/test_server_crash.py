@@ -7,7 +7,7 @@ import pytest
 from chaos.experiment import Experiment
 from chaos.faults import CrashLoop, Kill, LoseRoom
 from stacks.hospital.claims import claims
-from stacks.hospital.day import hospital_day
+from stacks.hospital.day import hospital_day, statistics_batch
 from stacks.hospital.primary import database_primary
 from stacks.hospital.traffic.presets import Preset
 
@@ -21,7 +21,8 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
             experiment.inject(Kill("ehr-a"), lease_s=preset.lease_s),
             experiment.inject(Kill(database_primary(experiment.stack)), lease_s=preset.lease_s),
         ):
-            experiment.wait(preset.failover_s, why="the spares must take over")
+            with experiment.traffic(statistics_batch()):
+                experiment.wait(preset.failover_s, why="the spares must take over")
         experiment.wait(preset.after_s, why="the servers are back")
     experiment.settle(preset.settle_s)
     experiment.expect(

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from chaos.workload import Workload
 from stacks.hospital.traffic.presets import preset as known_preset
+from stacks.hospital.traffic.schedule import BATCH_EVERY_S
 
 DEFAULT_PATIENTS = 4_000
 DEFAULT_HOUR = 16.0  # Saint-Luc: a weekday afternoon
@@ -65,6 +66,16 @@ def elective_rush(
     _within("factor", factor, 0.01, 10)
     rates = known_preset(_name(preset)).rush
     return Workload(name, TRAFFIC, {"rush": {flow: rate * factor for flow, rate in rates.items()}})
+
+
+def statistics_batch(reports: int = 40, name: str = "batch") -> Workload:
+    """A job of the back office that asks for `reports` mass reports at once, every ten seconds.
+
+    More at once than one node of the record takes of this class, however fast the machine is: a
+    batch shows who is shed, and costs little on average. Start it after `hospital_day`.
+    """
+    _within("reports", reports, 1, 500)
+    return Workload(name, TRAFFIC, {"rush": {"mass.report/P4 batch": reports / BATCH_EVERY_S}})
 
 
 def _name(preset: str | Named) -> str:

@@ -30,7 +30,9 @@ BURST_HOURS: Mapping[str, tuple[int, ...]] = {"day": (8, 10), "flat": (), "round
 BURST_SHARE_OF_HOUR = 0.25
 BURST_FACTOR = 3.0
 
-Shape = Literal["day", "flat", "rounds", "even"]
+BATCH_EVERY_S = 10.0  # real seconds between two starts of a batch job
+
+Shape = Literal["day", "flat", "rounds", "even", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,9 @@ class Flow:
     """One kind of arrival of one class of patients.
 
     Shape `even`: a probe, `per_s` per real second, one at a random instant of every 1/per_s
-    (so that a window's count is sure). Other shapes: a Poisson process with `per_s` as the mean
-    over a whole day, per real second, modulated by the hour.
+    (so that a window's count is sure). Shape `batch`: a job that asks for everything at once,
+    every BATCH_EVERY_S, at `per_s` on average. Other shapes: a Poisson process with `per_s` as
+    the mean over a whole day, per real second, modulated by the hour.
     """
 
     kind: str
@@ -69,7 +72,7 @@ class Arrival:
 
 def rate_at(flow: Flow, hospital_s: float) -> float:
     """Arrivals per real second of `flow` at `hospital_s` seconds after midnight."""
-    if flow.shape == "even":
+    if flow.shape in ("even", "batch"):
         return flow.per_s
     hour, into = divmod(hospital_s % DAY_S, HOUR_S)
     factor = SHAPES[flow.shape][int(hour)] * 24 / 100
@@ -98,9 +101,12 @@ def arrivals(flows: Iterable[Flow], seed: str, hour: float, speed: float) -> Ite
 
 def _stream(index: int, flow: Flow, seed: str, start_s: float, speed: float) -> Iterator[Arrival]:
     chance = Random(f"{seed}/{flow.name}")
-    instants = _even(flow, chance) if flow.shape == "even" else _poisson(
-        flow, chance, start_s, speed
-    )
+    if flow.shape == "even":
+        instants = _even(flow, chance)
+    elif flow.shape == "batch":
+        instants = _batch(flow)
+    else:
+        instants = _poisson(flow, chance, start_s, speed)
     for number, at_s in enumerate(instants):
         yield Arrival(at_s, index, number, flow.kind, flow.klass, chance.getrandbits(63))
 
@@ -110,6 +116,14 @@ def _even(flow: Flow, chance: Random) -> Iterator[float]:
     while True:
         yield (slot + chance.random()) / flow.per_s
         slot += 1
+
+
+def _batch(flow: Flow) -> Iterator[float]:
+    size = max(1, round(flow.per_s * BATCH_EVERY_S))
+    number = 0
+    while True:
+        yield (number // size) * BATCH_EVERY_S
+        number += 1
 
 
 def _poisson(flow: Flow, chance: Random, start_s: float, speed: float) -> Iterator[float]:

@@ -45,7 +45,10 @@ class CannotOpen(RuntimeError):
 
 
 class Params(msgspec.Struct, forbid_unknown_fields=True):
-    """What an experiment chooses. `rush`: only these flows (`kind/klass` → per second)."""
+    """What an experiment chooses.
+
+    `rush`: only these flows (`kind/klass`, or `kind/klass batch`, → per second).
+    """
 
     preset: str = "smoke"
     patients: int = 4_000
@@ -228,8 +231,9 @@ class Shift:
         if params.rush:
             flows = []
             for name, per_s in params.rush.items():
-                kind, _, klass = name.partition("/")
-                flows.append(Flow(kind, klass, per_s))
+                kind, _, rest = name.partition("/")
+                klass, _, shape = rest.partition(" ")
+                flows.append(Flow(kind, klass, per_s, "batch" if shape == "batch" else "even"))
             return tuple(flows)
         try:
             size = preset(params.preset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stacks.hospital.traffic.presets import MINIMUM, PRESETS, preset
 from stacks.hospital.traffic.schedule import (
+    BATCH_EVERY_S,
     DAY_S,
     HOUR_S,
     SHAPES,
@@ -112,3 +113,10 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
     """The error tells what could have been meant."""
     with pytest.raises(ValueError, match="smoke, ci, soak"):
         preset("smok")
+
+
+def test_a_batch_asks_for_everything_at_once_and_again_ten_seconds_later() -> None:
+    """A batch job's arrivals come together, so that no machine is fast enough to serve all."""
+    flow = Flow("mass.report", "P4", per_s=4.0, shape="batch")
+    first = list(islice(arrivals([flow], "seed", 16.0, 60.0), 80))
+    assert [a.at_s for a in first] == [0.0] * 40 + [BATCH_EVERY_S] * 40
