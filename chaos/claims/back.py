@@ -56,18 +56,24 @@ class BackWithin:
             told += [fault, *([gap.op] if gap else [])]
             self._weigh(fault, gap, took, broken, unsure)
         worst = max((t for t, _ in times), default=0.0)
-        finding, reason = Finding.HELD, (
-            f"{count(len(times), 'failover')}: service again after {seconds(worst)} at worst, "
-            f"{self.within_s:g} s allowed (real seconds, not compressed)."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"{count(len(times), 'failover')}: service again after {seconds(worst)} at worst, "
+                f"{self.within_s:g} s allowed (real seconds, not compressed)."
+            ),
         )
         if broken:
             finding, reason = Finding.BROKEN, " ".join(broken)
         elif unsure:
             finding, reason = Finding.INCONCLUSIVE, " ".join(unsure)
         elif len(times) < self.need.asked:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"{count(len(times), 'failover')} seen of {', '.join(self.spared)} in charge; "
-                f"{self.need.asked:,} needed."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"{count(len(times), 'failover')} seen of {', '.join(self.spared)} in charge; "
+                    f"{self.need.asked:,} needed."
+                ),
             )
         return Verdict(
             self.id, self.statement, finding, reason + lowered(self.need), len(times),

@@ -50,10 +50,13 @@ class DeliveredWithin:
         """Pure: the same history always gives the same verdict."""
         tally = _Tally(self, history)
         bound = human(self.within_s, history)
-        finding, reason = Finding.HELD, (
-            f"All {count(len(tally.during), 'order')} accepted during the faults reached "
-            f"{self.store} exactly once within {bound} of its being healthy; the slowest took "
-            f"{seconds(tally.slowest)} (real)."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"All {count(len(tally.during), 'order')} accepted during the faults reached "
+                f"{self.store} exactly once within {bound} of its being healthy; the slowest took "
+                f"{seconds(tally.slowest)} (real)."
+            ),
         )
         if tally.lost or tally.late or tally.doubled:
             finding, reason = Finding.BROKEN, tally.accusation(bound)
@@ -64,9 +67,12 @@ class DeliveredWithin:
         elif not tally.read:
             finding, reason = Finding.INCONCLUSIVE, f"{self.store} was not read to its end."
         elif len(tally.during) < self.need.asked:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"Only {count(len(tally.during), 'order')} accepted during the faults; "
-                f"{self.need.asked:,} are needed."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"Only {count(len(tally.during), 'order')} accepted during the faults; "
+                    f"{self.need.asked:,} are needed."
+                ),
             )
         lines = cited(
             history, tally.lost, tally.late, tally.doubled,

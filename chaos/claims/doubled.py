@@ -47,9 +47,12 @@ class NoDoubles:
         drained = history.drained
         if doubled:
             one = doubled[0]
-            finding, reason = Finding.BROKEN, (
-                f"{count(len(doubled), 'record')} stored more than once: {one.kind} {one.key} in "
-                f"{one.store}."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"{count(len(doubled), 'record')} stored more than once: {one.kind} {one.key} in "
+                    f"{one.store}."
+                ),
             )
         elif missing:
             finding = Finding.INCONCLUSIVE
@@ -99,23 +102,32 @@ class NoRegression:
                     compared += 1
                     self._compare(newest, row, over, mute)
         missing = unread(history, (self.source, *self.stores))
-        finding, reason = Finding.HELD, (
-            f"In none of {count(compared, 'comparison')} an older {self.kind} stands over a newer."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"In none of {count(compared, 'comparison')} an older {self.kind} stands over a newer."
+            ),
         )
         if over:
             row, newest = over[0]
-            finding, reason = Finding.BROKEN, (
-                f"{count(len(over), self.kind)} fell back to an older state: {row.key} is "
-                f"`{row.status}` in {row.store} (version {row.version}) although {newest.store} "
-                f"has it `{newest.status}`."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"{count(len(over), self.kind)} fell back to an older state: {row.key} is "
+                    f"`{row.status}` in {row.store} (version {row.version}) although {newest.store} "
+                    f"has it `{newest.status}`."
+                ),
             )
         elif missing:
             finding = Finding.INCONCLUSIVE
             reason = f"Not read to the end after the run: {', '.join(missing)}."
         elif mute:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"{count(len(mute), self.kind)} are older than in {self.source}, and the store "
-                "does not say whether they were overwritten or the newer ones never came."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"{count(len(mute), self.kind)} are older than in {self.source}, and the store "
+                    "does not say whether they were overwritten or the newer ones never came."
+                ),
             )
         elif not compared:
             finding, reason = Finding.INCONCLUSIVE, f"No {self.kind} could be compared."
@@ -152,15 +164,21 @@ class InOrder:
         store = history.stores.get(self.store)
         arrived = [] if store is None else _arrivals(history, self.kind, store, self.record_kind)
         late = _overtaken(arrived, self.slack_s)
-        finding, reason = Finding.HELD, (
-            f"{count(len(arrived), 'write')} arrived in {self.store} in the order of their making."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"{count(len(arrived), 'write')} arrived in {self.store} in the order of their making."
+            ),
         )
         if late:
             first, second = late[0]
-            finding, reason = Finding.BROKEN, (
-                f"{count(len(late), 'write')} overtaken by later ones on the way to {self.store}: "
-                f"{second.key}, made {seconds(second.invoked - first.ended)} after {first.key} was "
-                "acknowledged, arrived before it."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"{count(len(late), 'write')} overtaken by later ones on the way to {self.store}: "
+                    f"{second.key}, made {seconds(second.invoked - first.ended)} after {first.key} was "
+                    "acknowledged, arrived before it."
+                ),
             )
         elif store is None or not store.complete:
             finding, reason = Finding.INCONCLUSIVE, f"{self.store} was not read to its end."

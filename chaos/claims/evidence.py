@@ -54,9 +54,7 @@ def fault_spans(history: History) -> list[Span]:
 def warmup_spans(history: History) -> list[Span]:
     """The warm-up, at most up to the first fault."""
     first = min((f.began for f in history.injections), default=inf)
-    return merged(
-        (w.start, min(w.end, first)) for w in history.windows if w.name == WARMUP
-    )
+    return merged((w.start, min(w.end, first)) for w in history.windows if w.name == WARMUP)
 
 
 def spans_of(history: History, window: str) -> list[Span]:
@@ -85,9 +83,7 @@ def decided(history: History, ops: Iterable[Op]) -> list[Op]:
     """Operations that are evidence: not those which ended together with the traffic before
     their own bound had passed, nor those in flight when a run was cut off."""
     young = history.end - PATIENCE_S if was_cut(history) else inf
-    return [
-        op for op in ops if not op.undecided and not (op.ended_at == 0 and op.intended > young)
-    ]
+    return [op for op in ops if not op.undecided and not (op.ended_at == 0 and op.intended > young)]
 
 
 def ops_in(

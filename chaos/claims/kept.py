@@ -56,9 +56,12 @@ class WritesKept:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         count_ = _Tally(self, history)
-        finding, reason = Finding.HELD, (
-            f"{count(count_.kept, 'acknowledged write')} found again in every place where they "
-            "must be; nothing that was refused was stored."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"{count(count_.kept, 'acknowledged write')} found again in every place where they "
+                "must be; nothing that was refused was stored."
+            ),
         )
         if count_.missing or count_.changed or count_.phantoms or count_.doubled:
             finding, reason = Finding.BROKEN, count_.accusation()
@@ -189,9 +192,7 @@ class _Tally:
         return bool(queues) and all(
             queue is not None
             and queue.place != 0
-            and not any(
-                row.status != PARKED for shelf in queue.shelves.values() for row in shelf
-            )
+            and not any(row.status != PARKED for shelf in queue.shelves.values() for row in shelf)
             for queue in queues
         )
 

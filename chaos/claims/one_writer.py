@@ -45,34 +45,49 @@ class OneWriter:
         splits, unclear = _splits(accepted)
         missing = unread(history, self.nodes)
         torn, compared = self._divergence(history)
-        finding, reason = Finding.HELD, (
-            f"{count(len(during), 'write attempt')} directly at {' and '.join(self.nodes)} during "
-            f"the faults: never two that accepted; {count(compared, 'record')} alike on both."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"{count(len(during), 'write attempt')} directly at {' and '.join(self.nodes)} during "
+                f"the faults: never two that accepted; {count(compared, 'record')} alike on both."
+            ),
         )
         if splits:
             old, new = splits[0]
-            finding, reason = Finding.BROKEN, (
-                f"{count(len(splits), 'write')} accepted by a second primary: {new.event.subject} "
-                f"on timeline {new.event.text or '?'} accepted one after {old.event.subject} was "
-                f"already primary on timeline {old.event.text or '?'}."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"{count(len(splits), 'write')} accepted by a second primary: {new.event.subject} "
+                    f"on timeline {new.event.text or '?'} accepted one after {old.event.subject} was "
+                    f"already primary on timeline {old.event.text or '?'}."
+                ),
             )
         elif torn and not missing:
-            finding, reason = Finding.BROKEN, (
-                f"After the healing {count(len(torn), 'record')} differ between the nodes: "
-                f"{torn[0].kind} {torn[0].key} (version {torn[0].version} in {torn[0].store})."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"After the healing {count(len(torn), 'record')} differ between the nodes: "
+                    f"{torn[0].kind} {torn[0].key} (version {torn[0].version} in {torn[0].store})."
+                ),
             )
         elif missing:
             finding = Finding.INCONCLUSIVE
             reason = f"Not read to the end after the run: {', '.join(missing)}."
         elif unclear:
-            finding, reason = Finding.INCONCLUSIVE, (
-                "Writes were accepted by both nodes in turns, and no timeline says who was right."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    "Writes were accepted by both nodes in turns, and no timeline says who was right."
+                ),
             )
         elif not accepted or unwatched or len(during) < self.need.asked:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"Only {count(len(during), 'write attempt')} at the nodes during the faults "
-                f"({len(accepted):,} accepted in the whole run); {self.need.asked:,} are needed"
-                + (f", at {', '.join(unwatched)} as well." if unwatched else ".")
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"Only {count(len(during), 'write attempt')} at the nodes during the faults "
+                    f"({len(accepted):,} accepted in the whole run); {self.need.asked:,} are needed"
+                    + (f", at {', '.join(unwatched)} as well." if unwatched else ".")
+                ),
             )
         lines = cited(history, [s for pair in splits[:10] for s in pair], torn, unclear, during)
         return Verdict(

@@ -44,8 +44,9 @@ class SameContent:
                 compared += 1
                 if row.digest != first.digest:
                     differ.append(row)
-        finding, reason = Finding.HELD, (
-            f"{count(compared, 'record')} have the content that {self.source[0]} gave them."
+        finding, reason = (
+            Finding.HELD,
+            (f"{count(compared, 'record')} have the content that {self.source[0]} gave them."),
         )
         if differ:
             finding, reason = Finding.BROKEN, self._accuse(differ)

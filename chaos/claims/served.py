@@ -53,9 +53,7 @@ class Gap:
     op: Op
 
 
-def gaps(
-    ops: Sequence[Op], served: Iterable[Op], end: float, least_s: float = 0.0
-) -> list[Gap]:
+def gaps(ops: Sequence[Op], served: Iterable[Op], end: float, least_s: float = 0.0) -> list[Gap]:
     """Gaps between answers, in order. `ops` sorted by intended start; `end` of the evidence.
     Gaps shorter than `least_s` are passed over, except one that is open at the end."""
     answers = sorted(served, key=attrgetter("ended"))
@@ -214,7 +212,9 @@ class _Look:
         if n and failed > allowed * max(n, self.need.claim) + EPSILON:
             hopeless = (
                 f"; even if all further ones up to {self.need.claim:,} were answered, it could "
-                "not be reached" if n < self.need.claim else ""
+                "not be reached"
+                if n < self.need.claim
+                else ""
             )
             self.broken.append(f"{told}{hopeless}.")
         elif n < self.need.asked:

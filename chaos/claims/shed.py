@@ -94,9 +94,7 @@ class ShedInOrder:
             told += " Capacity was never so short that anything had to be shed."
         told += lowered(self.shed)
         lines = cited(history, inverted, [op for op in elective if op.id in shed], ends(urgent))
-        return Verdict(
-            self.id, self.statement, finding, told, evidence, need.asked, lines
-        )
+        return Verdict(self.id, self.statement, finding, told, evidence, need.asked, lines)
 
 
 class _Refusals:

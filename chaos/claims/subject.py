@@ -86,9 +86,12 @@ class RightSubject:
                   or not history.stores[n].complete]  # fmt: skip
         drained = history.drained is not None and history.drained.event.ok
         stale_counts = drained and bool(seen.stale)
-        finding, reason = Finding.HELD, (
-            f"{count(answered, 'answer')} and {count(seen.looked_at, 'stored record')} all belong "
-            "to the patient they were asked or written for."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"{count(answered, 'answer')} and {count(seen.looked_at, 'stored record')} all belong "
+                "to the patient they were asked or written for."
+            ),
         )
         if wrong_answers or seen.wrong or stale_counts:
             finding, reason = Finding.BROKEN, self._accuse(wrong_answers, seen, stale_counts)
@@ -117,9 +120,11 @@ class RightSubject:
         """A wrong patient before any fault."""
         close = max((end for _, end in warmup_spans(history)), default=history.start)
         wrong = [op for op in self._answers(history)[1] if op.ended <= close]
-        return [
-            f"an answer showed another patient before any fault ({cited(history, wrong)[0]})"
-        ] if wrong else []
+        return (
+            [f"an answer showed another patient before any fault ({cited(history, wrong)[0]})"]
+            if wrong
+            else []
+        )
 
     def _answers(self, history: History) -> tuple[int, list[Op]]:
         looked, wrong = 0, []

@@ -63,9 +63,7 @@ def soft_reasons(history: History, claims: Sequence[Claim]) -> list[str]:
     for load in history.loads:
         if load.started is not None and load.ended is None:
             reasons.append(f"workload {load.workload} was abandoned: it never wrote its end")
-    reasons += [
-        f"the {w.name} window was never closed" for w in history.windows if not w.closed
-    ]
+    reasons += [f"the {w.name} window was never closed" for w in history.windows if not w.closed]
     if history.loads and not history.op_count:
         reasons.append("the workloads wrote no operation")
     return reasons

@@ -62,9 +62,7 @@ class Admission:
         self.lane_of = tuple(lane_of)
         self.in_progress = 0
         self.shed = [0] * len(PRIORITIES)
-        self._waiting: tuple[deque[asyncio.Future[None]], ...] = tuple(
-            deque() for _ in self.lanes
-        )
+        self._waiting: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in self.lanes)
 
     @asynccontextmanager
     async def slot(self, priority: int) -> AsyncIterator[None]:

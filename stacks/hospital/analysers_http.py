@@ -49,6 +49,7 @@ class Tube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def routes(line: Line) -> list[BaseRoute]:
     """The HTTP routes over one line."""
+
     async def load(request: Request) -> Response:
         try:
             tube = msgspec.json.decode(await body(request), type=Tube)

@@ -58,8 +58,9 @@ def outcome(
 
 async def body(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The request's body; Refusal 413 above the limit, 408 when it does not arrive in BODY_S."""
-    too_large = Refusal(413, "too-long", f"the body exceeds {limit_bytes} bytes; send less",
-                        {"Connection": "close"})
+    too_large = Refusal(
+        413, "too-long", f"the body exceeds {limit_bytes} bytes; send less", {"Connection": "close"}
+    )
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit_bytes:
         raise too_large
@@ -73,8 +74,9 @@ async def body(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
                     raise too_large
                 parts.append(part)
     except TimeoutError:
-        raise Refusal(408, "timeout", f"the body did not arrive within {BODY_S} s",
-                      {"Connection": "close"}) from None
+        raise Refusal(
+            408, "timeout", f"the body did not arrive within {BODY_S} s", {"Connection": "close"}
+        ) from None
     return b"".join(parts)
 
 

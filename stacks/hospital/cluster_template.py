@@ -127,8 +127,10 @@ def _build(binaries: Path, scratch: Path, target: Path) -> None:
         password.write_text(postgres.SUPERUSER.password)
         _run([binaries / "initdb", f"--pgdata={data}", f"--pwfile={password}", *INITDB])
         for database, statements in (("postgres", _roles()), (postgres.DATABASE, _database())):
-            _run([binaries / "postgres", "--single", "-j", "-F", "-D", data, database],
-                 statements.replace("\n", "\n\n"))
+            _run(
+                [binaries / "postgres", "--single", "-j", "-F", "-D", data, database],
+                statements.replace("\n", "\n\n"),
+            )
         incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=target.parent))
         try:
             whole = incoming / "data"
@@ -179,7 +181,15 @@ def write_initdb(program: Path, template: Path, data_dir: Path) -> None:
     Patroni runs it in place of the real initdb (`postgresql.bin_name`), with options that it
     ignores because the template was made with the same ones. Blocks are shared where possible.
     """
-    copying = shlex.join(["cp", "--archive", "--reflink=auto", "--no-target-directory",
-                          os.fspath(template), os.fspath(data_dir)])
+    copying = shlex.join(
+        [
+            "cp",
+            "--archive",
+            "--reflink=auto",
+            "--no-target-directory",
+            os.fspath(template),
+            os.fspath(data_dir),
+        ]
+    )
     program.write_text(f"#!/bin/sh\nexec {copying}\n")
     program.chmod(0o700)

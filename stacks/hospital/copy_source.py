@@ -93,9 +93,7 @@ class Source:
         finally:
             await node.give_back(session, sound)
 
-    async def _snapshot(
-        self, connection: Connection, name: str, as_of: datetime | None
-    ) -> Reading:
+    async def _snapshot(self, connection: Connection, name: str, as_of: datetime | None) -> Reading:
         async with connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute(f"SET LOCAL statement_timeout = {READ_S * 1e3:.0f}".encode())
@@ -142,9 +140,7 @@ async def _catch_up(connection: Connection, lsn: str) -> None:
     """Wait until the standby has replayed up to `lsn`. Raises SourceAway after CATCH_UP_S."""
     deadline = asyncio.get_running_loop().time() + CATCH_UP_S
     while True:
-        cursor = await connection.execute(
-            "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,)
-        )
+        cursor = await connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,))
         row = await cursor.fetchone()
         if row is not None and row[0]:
             return

@@ -53,7 +53,9 @@ class Door:
         self.app = Starlette(
             routes=list(face.routes),
             exception_handlers={
-                Refusal: _refused, HTTPException: _http_refused, Exception: _failed,
+                Refusal: _refused,
+                HTTPException: _http_refused,
+                Exception: _failed,
             },
         )
         self.health.phase = "ready"
@@ -73,8 +75,12 @@ class Door:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.face is None or self.app is None or self.health.phase != "ready":
-            refused = outcome(503, "transient", f"{self.health.service} is {self.health.phase}",
-                              {"Retry-After": "1", "Connection": "close"})
+            refused = outcome(
+                503,
+                "transient",
+                f"{self.health.service} is {self.health.phase}",
+                {"Retry-After": "1", "Connection": "close"},
+            )
             await refused(scope, receive, send)
             return
         began = False
@@ -91,8 +97,9 @@ class Door:
                 await self.app(scope, receive, watched)
             return
         except Shed as shed:
-            response = outcome(503, "throttled", str(shed),
-                               {"Retry-After": str(shed.retry_after_s)})
+            response = outcome(
+                503, "throttled", str(shed), {"Retry-After": str(shed.retry_after_s)}
+            )
         except Refusal as refusal:
             response = outcome(refusal.status, refusal.code, refusal.diagnostics, refusal.headers)
         except ClientDisconnect:

@@ -176,19 +176,36 @@ class DiagnosticReport(_Resource, kw_only=True):
 
 
 Resource = (
-    Patient | Encounter | Observation | AllergyIntolerance | MedicationRequest
-    | MedicationAdministration | ServiceRequest | DiagnosticReport
+    Patient
+    | Encounter
+    | Observation
+    | AllergyIntolerance
+    | MedicationRequest
+    | MedicationAdministration
+    | ServiceRequest
+    | DiagnosticReport
 )
 TYPES: dict[str, type[Any]] = {
     type_.__name__: type_
     for type_ in (
-        Patient, Encounter, Observation, AllergyIntolerance, MedicationRequest,
-        MedicationAdministration, ServiceRequest, DiagnosticReport,
+        Patient,
+        Encounter,
+        Observation,
+        AllergyIntolerance,
+        MedicationRequest,
+        MedicationAdministration,
+        ServiceRequest,
+        DiagnosticReport,
     )
 }
 KEY_SYSTEMS: dict[str, str] = {
-    "Patient": MRN, "Encounter": VISIT, "Observation": PLACER, "AllergyIntolerance": PLACER,
-    "MedicationRequest": PLACER, "MedicationAdministration": PLACER, "ServiceRequest": PLACER,
+    "Patient": MRN,
+    "Encounter": VISIT,
+    "Observation": PLACER,
+    "AllergyIntolerance": PLACER,
+    "MedicationRequest": PLACER,
+    "MedicationAdministration": PLACER,
+    "ServiceRequest": PLACER,
     "DiagnosticReport": SPECIMEN,
 }
 """The identifier system whose value is a resource's business key."""

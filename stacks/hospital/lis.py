@@ -199,9 +199,7 @@ def _is_pending(connection: sqlite3.Connection, specimen: str) -> bool:
 @asynccontextmanager
 async def lis(settings: Settings, log: Log) -> AsyncIterator[Face]:
     """The service: own file, MLLP in, reports out by courier, phone list and web page on HTTP."""
-    store = Store(
-        settings.data_dir / "lis.db", QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA
-    )
+    store = Store(settings.data_dir / "lis.db", QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA)
     await store.write(lambda connection: book.tidy(connection, time.time()))
     laboratory = Lis(store, settings.speed, log)
     server = MllpServer(

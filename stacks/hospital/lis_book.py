@@ -92,9 +92,7 @@ def tidy(connection: sqlite3.Connection, now: float) -> None:
 def current(connection: sqlite3.Connection, mrn: str) -> str:
     """The mrn that a patient has today, merges followed."""
     for _ in range(MERGES_MAX):
-        row = connection.execute(
-            "SELECT merged_into FROM patient WHERE mrn = ?", (mrn,)
-        ).fetchone()
+        row = connection.execute("SELECT merged_into FROM patient WHERE mrn = ?", (mrn,)).fetchone()
         if row is None or row[0] is None:
             break
         mrn = row[0]

@@ -58,7 +58,10 @@ def log_section(service: str) -> dict[str, Any]:
     return {
         "type": "json",
         "format": [
-            {"asctime": "ts"}, {"created": "epoch_s"}, {"levelname": "level"}, {"message": "event"},
+            {"asctime": "ts"},
+            {"created": "epoch_s"},
+            {"levelname": "level"},
+            {"message": "event"},
         ],
         "dateformat": "%Y-%m-%dT%H:%M:%S%z",
         "static_fields": {"service": service},

@@ -114,9 +114,7 @@ class DurableQueue:
         for destination in destinations:
             self.notify(destination)
 
-    def waiting(
-        self, destination: str, limit: int, *, newest_first: bool = False
-    ) -> list[Item]:
+    def waiting(self, destination: str, limit: int, *, newest_first: bool = False) -> list[Item]:
         """The next messages for a destination, in sending order. Raises: StoreError."""
         direction = "DESC" if newest_first else "ASC"
         rows = self._store.read(
@@ -155,11 +153,13 @@ class DurableQueue:
     async def park(self, item_id: int, reason: str) -> None:
         """Take a message out of the way, visibly. Raises: StoreError."""
         await self._store.write(
-            lambda connection: connection.execute(
-                "UPDATE queue SET parked_at = ?, reason = ? WHERE id = ?",
-                (time.time(), reason, item_id),
+            lambda connection: (
+                connection.execute(
+                    "UPDATE queue SET parked_at = ?, reason = ? WHERE id = ?",
+                    (time.time(), reason, item_id),
+                )
+                and None
             )
-            and None
         )
 
     async def retry(self, item_id: int) -> bool:
@@ -178,10 +178,12 @@ class DurableQueue:
     async def discard(self, item_id: int) -> bool:
         """A person decides that a parked message is not sent; False when there is none."""
         return await self._store.write(
-            lambda connection: connection.execute(
-                "DELETE FROM queue WHERE id = ? AND parked_at IS NOT NULL", (item_id,)
-            ).rowcount
-            > 0
+            lambda connection: (
+                connection.execute(
+                    "DELETE FROM queue WHERE id = ? AND parked_at IS NOT NULL", (item_id,)
+                ).rowcount
+                > 0
+            )
         )
 
     def tasks(self, limit: int = 1000) -> list[Task]:

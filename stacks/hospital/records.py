@@ -75,9 +75,7 @@ def order_digest(placer: str, patient: str, tests: Iterable[str], stat: bool) ->
     )
 
 
-def report_digest(
-    specimen: str, placer: str, status: str, values: Iterable[ReportValue]
-) -> str:
+def report_digest(specimen: str, placer: str, status: str, values: Iterable[ReportValue]) -> str:
     """Digest of a report of `status` preliminary, final or corrected; values in any order."""
     return digest(
         {"specimen": specimen, "placer": placer, "status": status, "values": sorted(values)}

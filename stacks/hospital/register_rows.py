@@ -140,9 +140,7 @@ def retire(connection: sqlite3.Connection, gone: Entry, survivor: str) -> None:
         "UPDATE person SET version = version + 1, stored_at = ?, body = ? WHERE mrn = ?",
         (time.time(), dump(body, gone.key, gone.version + 1), gone.key),
     )
-    connection.execute(
-        "UPDATE person SET survivor = ? WHERE survivor = ?", (survivor, gone.key)
-    )
+    connection.execute("UPDATE person SET survivor = ? WHERE survivor = ?", (survivor, gone.key))
     for visit, version, text in connection.execute(
         "SELECT visit, version, body FROM visit WHERE mrn = ?", (gone.key,)
     ).fetchall():

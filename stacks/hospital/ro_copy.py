@@ -53,8 +53,12 @@ class Copy:
     def held(self) -> Snapshot:
         """The snapshot to answer from; Refusal 503 before the first one."""
         if self.snapshot is None:
-            raise Refusal(503, "transient", f"the copy is not filled yet: {self.trouble}",
-                          {"Retry-After": "1"})
+            raise Refusal(
+                503,
+                "transient",
+                f"the copy is not filled yet: {self.trouble}",
+                {"Retry-After": "1"},
+            )
         return self.snapshot
 
     @property

@@ -98,18 +98,28 @@ def _listen(chosen: Settings) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise OSError(f"{host}:{port} cannot be listened on ({error.strerror}); "
-                      "is another instance running?") from None
+        raise OSError(
+            f"{host}:{port} cannot be listened on ({error.strerror}); is another instance running?"
+        ) from None
     return bound
 
 
 async def _serve(service: Service, chosen: Settings, log: Log, bound: socket.socket) -> int:
     door = Door(chosen.name, log)
-    server = _Server(uvicorn.Config(
-        door, log_config=None, access_log=False, lifespan="off", backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False, ws="none",
-        timeout_graceful_shutdown=max(1, round(chosen.stop_s)),
-    ))
+    server = _Server(
+        uvicorn.Config(
+            door,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            server_header=False,
+            date_header=False,
+            ws="none",
+            timeout_graceful_shutdown=max(1, round(chosen.stop_s)),
+        )
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -170,7 +180,22 @@ async def _duty(work: Background, stop: asyncio.Event, health: Health, log: Log)
 
 
 __all__ = [
-    "FHIR", "JSON", "MAX_BODY_BYTES", "NDJSON", "Admission", "Background", "Face", "Log",
-    "Refusal", "Request", "Response", "Route", "Settings", "answer", "body", "outcome",
-    "priority_of", "run",
+    "FHIR",
+    "JSON",
+    "MAX_BODY_BYTES",
+    "NDJSON",
+    "Admission",
+    "Background",
+    "Face",
+    "Log",
+    "Refusal",
+    "Request",
+    "Response",
+    "Route",
+    "Settings",
+    "answer",
+    "body",
+    "outcome",
+    "priority_of",
+    "run",
 ]

@@ -41,8 +41,11 @@ def main() -> None:
     config = own.data_dir / "raft.yml"
     raft = raft_section(bind, peers, own.data_dir / "raft") | timers
     config.write_text(
-        json.dumps({"scope": "ehr-db", "name": own.name, "log": log_section(own.name),
-                    "raft": raft}, indent=1) + "\n"
+        json.dumps(
+            {"scope": "ehr-db", "name": own.name, "log": log_section(own.name), "raft": raft},
+            indent=1,
+        )
+        + "\n"
     )
     _vote(config, own.name, http)
 

@@ -273,8 +273,10 @@ TABLE: dict[str, Cases] = {
             "old when the fault begins": looks("copy.asof", lambda s: s.at <= 40, value=T0 + 10),
             "as-of in the future": looks("copy.asof", lambda s: s.at <= 40, value=T0 + 300),
             "inpatients missing": looks("copy.census", lambda s: s.at == 50, value=0.9),
-            "contents differ": lambda d: [setattr(r, "digest", "x")  # type: ignore[func-returns-value]
-                                          for r in d.stored("ro-copy")[::50]],
+            "contents differ": lambda d: [
+                setattr(r, "digest", "x")  # type: ignore[func-returns-value]
+                for r in d.stored("ro-copy")[::50]
+            ],
         },
         (looks("copy.asof", lambda s: s.at > 0, ok=False), INCONCLUSIVE),
         without_looks("copy.census"),
@@ -322,15 +324,19 @@ TABLE: dict[str, Cases] = {
             "by nobody": during(("critical.ack",), 0.1, answer=""),
             "never": during(("critical.ack",), 0.1, outcome="unknown", took=40.0),
         },
-        (during(("critical.ack",), 0.1, outcome="unknown", took=20.0, reason="cut short: x"),
-         INCONCLUSIVE),
+        (
+            during(("critical.ack",), 0.1, outcome="unknown", took=20.0, reason="cut short: x"),
+            INCONCLUSIVE,
+        ),
         thin("critical.ack"),
         HELD,
     ),
     "RS-3": Cases(
         {"five times slower": during(("stat.turnaround",), 1, took=75.0)},
-        (during(("stat.turnaround",), 0.5, outcome="unknown", reason="cut short: x", took=35.0),
-         INCONCLUSIVE),
+        (
+            during(("stat.turnaround",), 0.5, outcome="unknown", reason="cut short: x", took=35.0),
+            INCONCLUSIVE,
+        ),
         thin("stat.turnaround"),
         HELD,
     ),
@@ -344,8 +350,13 @@ TABLE: dict[str, Cases] = {
             "refused and yet stored": refuse_stored,
         },
         (some_absent, HELD),
-        thin("order.create", "medication.create", "patient.create", "encounter.create",
-             "specimen.load"),
+        thin(
+            "order.create",
+            "medication.create",
+            "patient.create",
+            "encounter.create",
+            "specimen.load",
+        ),
     ),
     "IN-2": Cases(
         {
@@ -368,8 +379,12 @@ TABLE: dict[str, Cases] = {
             "a merge that was refused": merged("refused", carried_out=True),
         },
         (merged("unknown", carried_out=True), HELD),
-        lambda d: [d.forget(lambda r: r.key.endswith("00")), thin(  # type: ignore[func-returns-value]
-            *{o.kind for o in d.ops}, keep=40)(d)],
+        lambda d: [
+            d.forget(lambda r: r.key.endswith("00")),
+            thin(  # type: ignore[func-returns-value]
+                *{o.kind for o in d.ops}, keep=40
+            )(d),
+        ],
     ),
     "IN-4": Cases(
         {
@@ -378,8 +393,11 @@ TABLE: dict[str, Cases] = {
             "histories differ": lose("ehr-db-b", "observation"),
         },
         (looks("db.writable", lambda s: FAULT[0] <= s.at < BACK, ok=False), HELD),
-        lambda d: [d.looks.remove(s) for s in d.sampled("db.writable")  # type: ignore[func-returns-value]
-                   if FAULT[0] <= s.at < FAULT[1] + 1],
+        lambda d: [
+            d.looks.remove(s)
+            for s in d.sampled("db.writable")  # type: ignore[func-returns-value]
+            if FAULT[0] <= s.at < FAULT[1] + 1
+        ],
     ),
     "PR-1": Cases(
         {

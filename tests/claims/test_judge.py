@@ -34,7 +34,8 @@ def without(*kinds: type[ev.Event]) -> Callable[[Day], None]:
 def without_window(name: str, *kinds: type[ev.Event]) -> Callable[[Day], None]:
     def spoil(day: Day) -> None:
         day.harness = [
-            e for e in day.harness
+            e
+            for e in day.harness
             if not (isinstance(e, kinds) and getattr(e, "window", "") == name)
         ]
 
@@ -192,9 +193,7 @@ def test_an_aborted_run_is_aborted(reason: str) -> None:
 
 
 @pytest.mark.parametrize(("broken", "outcome"), [(False, Finding.VOID), (True, Finding.BROKEN)])
-def test_a_killed_harness_is_judged_so_far_and_never_held(
-    broken: bool, outcome: Finding
-) -> None:
+def test_a_killed_harness_is_judged_so_far_and_never_held(broken: bool, outcome: Finding) -> None:
     """Its windows end with the evidence; a counter-example is one all the same."""
     day = good_day()
     cut = T0 + 58

@@ -59,8 +59,12 @@ class Program:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / f"{self.module}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"stacks.hospital.{self.module}"], cwd=self.folder,
-                env=self.environment, stderr=log, stdout=log, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", f"stacks.hospital.{self.module}"],
+                cwd=self.folder,
+                env=self.environment,
+                stderr=log,
+                stdout=log,
+                stdin=subprocess.DEVNULL,
             )
         if ready:
             until(f"{self.module} ready", START_S, lambda: self.health()[0] == 200)
@@ -82,7 +86,9 @@ class Program:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.http.close()

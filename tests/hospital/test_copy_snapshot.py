@@ -12,9 +12,7 @@ from stacks.hospital.copy_snapshot import Damaged, Snapshot, tagged
 from stacks.hospital.copy_source import Reading
 
 
-def row(
-    type_: str, key: str, mrn: str, **body: object
-) -> tuple[str, str, str, int, float, str]:
+def row(type_: str, key: str, mrn: str, **body: object) -> tuple[str, str, str, int, float, str]:
     system = fhir.KEY_SYSTEMS[type_]
     about = {} if type_ == "Patient" else {"subject": fhir.patient_reference(mrn)}
     whole = {"resourceType": type_, "identifier": [{"system": system, "value": key}]}

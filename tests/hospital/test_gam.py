@@ -51,9 +51,7 @@ def patient(mrn: str, family: str = "Janssens") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def stay(
-    visit: str, mrn: str, class_: str = "IMP", status: str = "in-progress"
-) -> dict[str, Any]:
+def stay(visit: str, mrn: str, class_: str = "IMP", status: str = "in-progress") -> dict[str, Any]:
     return {
         "resourceType": "Encounter", "identifier": [{"system": VISIT, "value": visit}],
         "status": status, "class": {"code": class_}, "subject": {"reference": f"Patient/{mrn}"},
@@ -174,7 +172,11 @@ def test_a_merged_patient_lives_on_under_one_number(desk: Program) -> None:
     ],
 )
 def test_bad_requests_get_a_reason(
-    lasting_desk: Program, method: str, path: str, content: bytes, headers: dict[str, str],
+    lasting_desk: Program,
+    method: str,
+    path: str,
+    content: bytes,
+    headers: dict[str, str],
     status: int,
 ) -> None:
     """Whatever is wrong is an OperationOutcome with the right status, and the desk goes on."""
@@ -225,16 +227,17 @@ def test_defect_gam_needs_ehr_refuses_admissions_when_nobody_listens(
         assert post(desk, stay("V1", "P1")).status_code == 201
         engine.close()
         post(desk, stay("V2", "P1"))
-        until("trouble", 10, lambda: desk.http.get("/queues").json()["destinations"]["engine"][
-            "trouble"])
+        until(
+            "trouble",
+            10,
+            lambda: desk.http.get("/queues").json()["destinations"]["engine"]["trouble"],
+        )
         refused = post(desk, stay("V3", "P1"))
         assert refused.status_code == 503
         assert desk.http.get("/fhir/Encounter/V3").status_code == 404
 
 
-def test_defect_merge_wrong_patient_announces_somebody_else(
-    tmp_path: Path, engine: Engine
-) -> None:
+def test_defect_merge_wrong_patient_announces_somebody_else(tmp_path: Path, engine: Engine) -> None:
     """The planted defect: the A40 names a patient whom the merge does not concern."""
     with program(tmp_path, engine, "merge-wrong-patient") as desk:
         for mrn in ("P1", "P2", "P3"):

@@ -55,7 +55,7 @@ def test_an_operation_without_an_ending_is_unknown() -> None:
 def test_a_torn_last_line_is_noted(cut: int) -> None:
     """Its writer was killed; everything before it stands."""
     data = encode([seen(1), seen(2)])
-    history = History.of({"a.jsonl": data[:-1 - cut]})
+    history = History.of({"a.jsonl": data[: -1 - cut]})
     assert history.defects == ()
     assert history.notes == ("a.jsonl:2 is unfinished: its writer was killed",)
     assert len(history.events) == 1

@@ -60,8 +60,9 @@ class CopyRecent:
             future += [last] if last.event.value > last.event.t + 1.0 else []
         worst = max((age for age, _ in ages), default=0.0)
         allowed = human(AGE_S, history)
-        finding, reason = Finding.HELD, (
-            f"The copy was {seconds(worst)} old (real) when the fault began; {allowed} allowed."
+        finding, reason = (
+            Finding.HELD,
+            (f"The copy was {seconds(worst)} old (real) when the fault began; {allowed} allowed."),
         )
         if old or future:
             finding = Finding.BROKEN
@@ -75,25 +76,30 @@ class CopyRecent:
     def _census(self, history: History) -> Verdict:
         looks = [s for s in history.samples.get("copy.census", ()) if s.event.ok]
         short = [s for s in looks if s.event.value < 1.0]
-        finding, reason = Finding.HELD, (
-            f"All inpatients were in the copy at each of {count(len(looks), 'look')}."
+        finding, reason = (
+            Finding.HELD,
+            (f"All inpatients were in the copy at each of {count(len(looks), 'look')}."),
         )
         if short:
             worst = min(short, key=lambda s: s.event.value)
-            finding, reason = Finding.BROKEN, (
-                f"Inpatients were missing from the copy at {count(len(short), 'look')} of "
-                f"{len(looks):,}; at worst it held {percent(worst.event.value)} "
-                f"({worst.event.text or 'nobody named'})."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"Inpatients were missing from the copy at {count(len(short), 'look')} of "
+                    f"{len(looks):,}; at worst it held {percent(worst.event.value)} "
+                    f"({worst.event.text or 'nobody named'})."
+                ),
             )
         elif len(looks) < self.need.asked:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"Only {count(len(looks), 'look')} at who is in the copy; {self.need.asked} are "
-                "needed."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"Only {count(len(looks), 'look')} at who is in the copy; {self.need.asked} are "
+                    "needed."
+                ),
             )
         lines = cited(history, short, looks[:1], looks[-1:])
-        return self._part(
-            finding, reason + lowered(self.need), len(looks), self.need.asked, lines
-        )
+        return self._part(finding, reason + lowered(self.need), len(looks), self.need.asked, lines)
 
     def _content(self, history: History) -> Verdict:
         copy = history.stores.get(COPY)
@@ -160,9 +166,12 @@ class CopyMarked:
         mute = [op for op in answered if not op.reason.strip()]
         refused = [op for op in answered if op.reason.strip()]
         stored = self._stored(history, writes)
-        finding, reason = Finding.HELD, (
-            f"All {count(len(refused), 'attempt')} to write into the copy were refused with a "
-            f"reason; all {count(len(marks), 'answer')} carried READ-ONLY and the as-of time."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"All {count(len(refused), 'attempt')} to write into the copy were refused with a "
+                f"reason; all {count(len(marks), 'answer')} carried READ-ONLY and the as-of time."
+            ),
         )
         broken = [
             f"{count(len(items), one)} {what}" for items, one, what in (
@@ -175,9 +184,12 @@ class CopyMarked:
         if broken:
             finding, reason = Finding.BROKEN, " ".join(broken)
         elif len(refused) < self.need.asked or len(marks) < min(MARKERS_MIN, self.need.asked):
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"Only {count(len(refused), 'attempt')} to write were answered by the copy "
-                f"({self.need.asked} needed) and {count(len(marks), 'answer')} looked at."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"Only {count(len(refused), 'attempt')} to write were answered by the copy "
+                    f"({self.need.asked} needed) and {count(len(marks), 'answer')} looked at."
+                ),
             )
         lines = cited(history, accepted, mute, stored, bare, refused[:2], marks[:1])
         return Verdict(

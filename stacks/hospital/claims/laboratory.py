@@ -154,25 +154,37 @@ class CriticalReachesCarer:
         during = [op for op in reached if inside(op.intended, spans)]
         slowest = max((op.latency_s for op in during), default=0.0)
         bound = human(self.bound_s, history)
-        finding, reason = Finding.HELD, (
-            f"All {count(len(during), 'critical result')} of the fault windows were acknowledged "
-            f"by a named carer within {bound}; the slowest took {seconds(slowest)} (real)."
+        finding, reason = (
+            Finding.HELD,
+            (
+                f"All {count(len(during), 'critical result')} of the fault windows were acknowledged "
+                f"by a named carer within {bound}; the slowest took {seconds(slowest)} (real)."
+            ),
         )
         if late or nameless:
-            finding, reason = Finding.BROKEN, (
-                f"{count(len(late), 'critical result')} not acknowledged within {bound}, "
-                f"{len(nameless):,} acknowledged by nobody in particular "
-                f"(for example specimen {(late or nameless)[0].key})."
+            finding, reason = (
+                Finding.BROKEN,
+                (
+                    f"{count(len(late), 'critical result')} not acknowledged within {bound}, "
+                    f"{len(nameless):,} acknowledged by nobody in particular "
+                    f"(for example specimen {(late or nameless)[0].key})."
+                ),
             )
         elif waiting:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"{count(len(waiting), 'critical result')} still waited when the traffic "
-                "stopped, more than half of the time allowed being over."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"{count(len(waiting), 'critical result')} still waited when the traffic "
+                    "stopped, more than half of the time allowed being over."
+                ),
             )
         elif len(during) < self.need.asked:
-            finding, reason = Finding.INCONCLUSIVE, (
-                f"Only {count(len(during), 'critical result')} in the fault windows; "
-                f"{self.need.asked:,} are needed."
+            finding, reason = (
+                Finding.INCONCLUSIVE,
+                (
+                    f"Only {count(len(during), 'critical result')} in the fault windows; "
+                    f"{self.need.asked:,} are needed."
+                ),
             )
         lines = cited(history, late, nameless, waiting, ends(during))
         return Verdict(
@@ -248,9 +260,7 @@ class UrgentTimely:
         return p90 if enough and p90 < inf else 0.0
 
 
-def _waits(
-    history: History, spans: Sequence[Span], until: float
-) -> list[tuple[float, bool, Op]]:
+def _waits(history: History, spans: Sequence[Span], until: float) -> list[tuple[float, bool, Op]]:
     """(real seconds waited, whether the result came, operation), looked at until an instant."""
     found = []
     for op in ops_in(history, ("stat.turnaround",), (), spans):

@@ -27,9 +27,7 @@ class ChartReadable:
 
     need: Need = field(default=Need.full(300))
     id: str = "RA-1"
-    statement: str = (
-        "Carers of inpatients and vital emergencies can always read the record."
-    )
+    statement: str = "Carers of inpatients and vital emergencies can always read the record."
     window: str = "fault"
 
     @property

@@ -19,15 +19,20 @@ def if_none_exist(header: str | None, type_: str) -> str | None:
     """The key of `If-None-Exist: identifier=<system>|<value>`, or None without the header."""
     if header is None:
         return None
-    return identifier(header.removeprefix("identifier="), type_, "If-None-Exist",
-                       header.startswith("identifier="))
+    return identifier(
+        header.removeprefix("identifier="), type_, "If-None-Exist", header.startswith("identifier=")
+    )
 
 
 def identifier(text: str, type_: str, where: str, known: bool = True) -> str:
     system, bar, value = text.partition("|")
     if not known or not bar or system != fhir.KEY_SYSTEMS[type_]:
-        raise Refusal(400, "value", f"{where}: of {type_} only identifier="
-                      f"{fhir.KEY_SYSTEMS[type_]}|<value> can be asked for")
+        raise Refusal(
+            400,
+            "value",
+            f"{where}: of {type_} only identifier="
+            f"{fhir.KEY_SYSTEMS[type_]}|<value> can be asked for",
+        )
     return fhir.key(value, where)
 
 
@@ -67,6 +72,9 @@ def served_by(source: str) -> dict[str, str]:
 def type_of(request: Request) -> str:
     type_: str = request.path_params["type"]
     if type_ not in fhir.TYPES:
-        raise Refusal(404, "not-supported", f"the record holds no {type_[:40]!r}; it holds "
-                      f"{', '.join(fhir.TYPES)}")
+        raise Refusal(
+            404,
+            "not-supported",
+            f"the record holds no {type_[:40]!r}; it holds {', '.join(fhir.TYPES)}",
+        )
     return type_

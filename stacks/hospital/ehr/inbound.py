@@ -53,7 +53,10 @@ class Inbound:
             refusal = hl7.Hl7Error("207", f"unexpected: {type(error).__name__}")
         if refusal is not None:
             self._log.warn_once_per(
-                1.0, "message_refused", control_id=header.control_id, code=refusal.code,
+                1.0,
+                "message_refused",
+                control_id=header.control_id,
+                code=refusal.code,
                 reason=refusal.reason,
             )
         return hl7.replies(header, refusal, SENDER)
@@ -90,9 +93,7 @@ async def _first_time(connection: Connection, header: hl7.Header) -> bool:
 def report_resource(report: hl7.Report) -> dict[str, Any]:
     """The DiagnosticReport of an ORU^R01."""
     issued = datetime.fromtimestamp(report.issued_at, UTC).isoformat(timespec="milliseconds")
-    values = [
-        records.ReportValue(one.test, one.value, one.unit, one.flag) for one in report.values
-    ]
+    values = [records.ReportValue(one.test, one.value, one.unit, one.flag) for one in report.values]
     observations = [
         records.observation_of(number, value, report.status)
         for number, value in enumerate(values, 1)
@@ -225,8 +226,10 @@ async def merge(connection: Connection, source: str, adt: hl7.Adt) -> None:
     )
     link = [{"other": fhir.patient_reference(survivor), "type": "replaced-by"}]
     gone = {
-        "resourceType": "Patient", "identifier": [{"system": fhir.MRN, "value": source}],
-        "active": False, "link": link,
+        "resourceType": "Patient",
+        "identifier": [{"system": fhir.MRN, "value": source}],
+        "active": False,
+        "link": link,
     }
     await _put(connection, "Patient", source, source, gone)
     await store.rebind(connection)

@@ -34,8 +34,12 @@ def order_message(order: fhir.ServiceRequest, ward: str) -> Message | None:
         return None
     visit = order.encounter.reference if order.encounter else None
     body = hl7.Order(
-        placer=fhir.key_of(order), mrn=fhir.mrn_of(order), tests=tuple(fhir.tests_of(order)),
-        stat=fhir.is_stat(order), visit=(visit or "").rpartition("/")[2], ward=ward,
+        placer=fhir.key_of(order),
+        mrn=fhir.mrn_of(order),
+        tests=tuple(fhir.tests_of(order)),
+        stat=fhir.is_stat(order),
+        visit=(visit or "").rpartition("/")[2],
+        ward=ward,
     )
     control_id = hl7.new_control_id()
     header = hl7.Header(control_id, sender=SENDER, receiver="ENGINE", at=time.time())

@@ -92,8 +92,10 @@ class Outbox:
                 tidy_at = time.monotonic() + TIDY_EVERY_S
             self._bell.clear()
             rows = await _ask(
-                session, "SELECT seq, control_id, payload, placer FROM outbox "
-                "WHERE parked IS NULL ORDER BY seq LIMIT %s", (BATCH,),
+                session,
+                "SELECT seq, control_id, payload, placer FROM outbox "
+                "WHERE parked IS NULL ORDER BY seq LIMIT %s",
+                (BATCH,),
             )
             for row in rows:
                 if stop.is_set() or not await self._one_message(session, row):
@@ -113,8 +115,9 @@ class Outbox:
             ack = await self._client.send(bytes(payload), control_id, ACK_S)
         except MllpError as error:
             self.trouble = error.reason
-            self._log.warn_once_per(5.0, "order_not_acknowledged", placer=placer,
-                                    reason=error.reason)
+            self._log.warn_once_per(
+                5.0, "order_not_acknowledged", placer=placer, reason=error.reason
+            )
             return False
         if not ack.accepted and ack.transient:
             self.trouble = f"{ack.code}: {ack.text}"
@@ -130,8 +133,9 @@ class Outbox:
     async def _park(self, session: Session, seq: int, placer: str, ack: Ack) -> None:
         reason = f"{ack.code} {ack.error}: {ack.text}"
         self._log.error("order_parked", placer=placer, reason=reason)
-        await _ask(session, "UPDATE outbox SET parked = %s WHERE seq = %s RETURNING seq",
-                   (reason, seq))
+        await _ask(
+            session, "UPDATE outbox SET parked = %s WHERE seq = %s RETURNING seq", (reason, seq)
+        )
 
 
 async def _ask(session: Session, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:

@@ -54,9 +54,7 @@ class Pair:
         if planted("one-node-only"):
             found = found[:1]
         self._changed = asyncio.Event()
-        self.nodes = [
-            Node(name, address, log, self._announce, warm) for name, address in found
-        ]
+        self.nodes = [Node(name, address, log, self._announce, warm) for name, address in found]
         self._without_primary = False  # the last writer waited in vain
         self._writes = asyncio.Semaphore(WRITES)
 
@@ -129,8 +127,9 @@ class Pair:
         troubles = []
         for number, node in enumerate(nodes, 1):
             try:
-                return await self._read_at(node, work, LAST_READ_S if number == len(nodes)
-                                           else READ_S)
+                return await self._read_at(
+                    node, work, LAST_READ_S if number == len(nodes) else READ_S
+                )
             except (Away, psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
                 troubles.append(f"{node.name}: {describe(error)}")
                 node.suspect()
@@ -206,4 +205,3 @@ class Pair:
         """Close what is idle."""
         for node in self.nodes:
             await node.close()
-

@@ -68,8 +68,11 @@ class Reading:
         type_, given = asked.type_of(request), request.query_params
         for name in given:
             if name not in PARAMETERS:
-                raise Refusal(400, "not-supported", f"search parameter {name[:40]!r} is unknown; "
-                              f"known: {', '.join(PARAMETERS)}")
+                raise Refusal(
+                    400,
+                    "not-supported",
+                    f"search parameter {name[:40]!r} is unknown; known: {', '.join(PARAMETERS)}",
+                )
         identifier = given.get("identifier")
         key = asked.identifier(identifier, type_, "identifier") if identifier else None
         patient = given.get("patient") or given.get("subject")
@@ -110,13 +113,12 @@ class Reading:
     async def criticals(self, request: Request) -> Response:
         """GET /criticals?open=1"""
         only_open = request.query_params.get("open", "0") not in ("0", "", "false")
-        found, source = await self._read(
-            lambda c: reports.criticals(c, only_open, SEARCH_MOST)
-        )
+        found, source = await self._read(lambda c: reports.criticals(c, only_open, SEARCH_MOST))
         return answer({"criticals": found}, 200, asked.served_by(source), JSON)
 
     async def queues(self, _: Request) -> Response:
         """GET /queues: what waits for the engine."""
+
         async def work(connection: Connection) -> tuple[int, float, int]:
             cursor = await connection.execute(
                 "SELECT count(*) FILTER (WHERE parked IS NULL), coalesce(extract(epoch FROM "
@@ -129,13 +131,17 @@ class Reading:
 
         (depth, oldest_s, parked), source = await self._read(work)
         engine = {
-            "depth": depth, "oldest_s": round(oldest_s, 3), "parked": parked,
-            "sending": self._outbox.leading, "trouble": self._outbox.trouble,
+            "depth": depth,
+            "oldest_s": round(oldest_s, 3),
+            "parked": parked,
+            "sending": self._outbox.leading,
+            "trouble": self._outbox.trouble,
         }
         return answer({"engine": engine}, 200, asked.served_by(source), JSON)
 
     async def pending(self, _: Request) -> Response:
         """GET /pending: what is stored for patients whom administration has not announced."""
+
         async def work(connection: Connection) -> list[dict[str, str]]:
             cursor = await connection.execute(
                 "SELECT type, key, patient FROM resource WHERE pending ORDER BY row LIMIT %s",

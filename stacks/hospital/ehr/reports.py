@@ -20,7 +20,11 @@ FEED_LOCK = 7_000_002
 """Held from the first statement to the commit of a report, so that feed numbers commit in order."""
 FEED_LIMIT = 500
 _RANKS = records.RANKS | {
-    "registered": 0, "partial": 1, "amended": 3, "appended": 3, "cancelled": 4,
+    "registered": 0,
+    "partial": 1,
+    "amended": 3,
+    "appended": 3,
+    "cancelled": 4,
     "entered-in-error": 4,
 }
 
@@ -74,9 +78,7 @@ def _moment(text: str | None) -> float:
         return 0.0
 
 
-async def take(
-    connection: Connection, new: Draft, report: fhir.DiagnosticReport
-) -> Stored | None:
+async def take(connection: Connection, new: Draft, report: fhir.DiagnosticReport) -> Stored | None:
     """Store a report inside the caller's transaction; None if what is stored outranks it."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (FEED_LOCK,))
     found = await store.find(connection, new.type, new.key, lock=True)
@@ -94,9 +96,7 @@ async def take(
     return stored
 
 
-async def _announce(
-    connection: Connection, stored: Stored, report: fhir.DiagnosticReport
-) -> None:
+async def _announce(connection: Connection, stored: Stored, report: fhir.DiagnosticReport) -> None:
     critical, placer = is_critical(report), fhir.placer_of(report) or ""
     await connection.execute(
         "INSERT INTO report_feed (specimen, placer, patient, status, critical) "

@@ -84,10 +84,13 @@ class DatabaseCheck:
         await self._pair.read(lambda c: c.execute("SELECT FROM resource LIMIT 1"))
 
     async def _beat(self) -> None:
-        await self._pair.write(lambda c: c.execute(
-            "INSERT INTO heartbeat (service, at) VALUES (%s, now()) "
-            "ON CONFLICT (service) DO UPDATE SET at = excluded.at", (self._service,),
-        ))
+        await self._pair.write(
+            lambda c: c.execute(
+                "INSERT INTO heartbeat (service, at) VALUES (%s, now()) "
+                "ON CONFLICT (service) DO UPDATE SET at = excluded.at",
+                (self._service,),
+            )
+        )
 
 
 @asynccontextmanager

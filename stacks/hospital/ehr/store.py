@@ -64,9 +64,7 @@ def draft(data: bytes, resource: fhir.Resource) -> Draft:
         body = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise fhir.Invalid(f"$: {error}") from None
-    return Draft(
-        fhir.name_of(resource), fhir.key_of(resource), fhir.mrn_of(resource), body
-    )
+    return Draft(fhir.name_of(resource), fhir.key_of(resource), fhir.mrn_of(resource), body)
 
 
 def stamped(body: dict[str, Any], key: str, version: int) -> str:
@@ -127,8 +125,11 @@ def subject_field(type_: str) -> str:
 
 def _values(new: Draft, version: int) -> dict[str, object]:
     return {
-        "type": new.type, "key": new.key, "patient": new.patient,
-        "subject": subject_field(new.type), "body": stamped(new.body, new.key, version),
+        "type": new.type,
+        "key": new.key,
+        "patient": new.patient,
+        "subject": subject_field(new.type),
+        "body": stamped(new.body, new.key, version),
     }
 
 
@@ -145,9 +146,7 @@ async def create(connection: Connection, new: Draft) -> Stored | None:
 _COLUMNS = "type, key, patient, version, body::text, pending"
 
 
-async def find(
-    connection: Connection, type_: str, key: str, lock: bool = False
-) -> list[Stored]:
+async def find(connection: Connection, type_: str, key: str, lock: bool = False) -> list[Stored]:
     """Every row with this key (never more than one in a sound store), oldest first."""
     query = f"SELECT {_COLUMNS} FROM resource WHERE type = %s AND key = %s ORDER BY row LIMIT 5"
     cursor = await connection.execute(query + " FOR UPDATE" if lock else query, (type_, key))
@@ -175,14 +174,17 @@ async def chart(connection: Connection, mrn: str) -> list[Stored]:
 
 
 async def search(
-    connection: Connection, type_: str, patient: str | None, key: str | None,
-    status: str | None, limit: int,
+    connection: Connection,
+    type_: str,
+    patient: str | None,
+    key: str | None,
+    status: str | None,
+    limit: int,
 ) -> list[Stored]:
     """Resources of one type by patient, key and status (each optional), newest first."""
     conditions, values = ["type = %s"], [type_]
     if patient is not None:
-        conditions.append(
-            "patient = coalesce((SELECT survivor FROM merged WHERE source = %s), %s)")
+        conditions.append("patient = coalesce((SELECT survivor FROM merged WHERE source = %s), %s)")
         values += [patient, patient]
     if key is not None:
         conditions.append("key = %s")
@@ -229,7 +231,8 @@ UPDATE resource r SET pending = false WHERE r.pending AND EXISTS (
 async def rebind(connection: Connection) -> int:
     """Move what still lies under a merged mrn; bind what waited for its patient. Rows moved."""
     moved = await connection.execute(_REBIND)
-    await connection.execute("UPDATE critical c SET patient = m.survivor FROM merged m "
-                             "WHERE c.patient = m.source")
+    await connection.execute(
+        "UPDATE critical c SET patient = m.survivor FROM merged m WHERE c.patient = m.source"
+    )
     bound = await connection.execute(_UNPEND)
     return moved.rowcount + bound.rowcount

@@ -52,15 +52,20 @@ class Writing:
 
     async def _write(self, work: Work[T]) -> T:
         if not self._schema.ready:
-            raise Refusal(503, "transient", "the record's tables are not there yet",
-                          {"Retry-After": "1"})
+            raise Refusal(
+                503, "transient", "the record's tables are not there yet", {"Retry-After": "1"}
+            )
         try:
             return await self._pair.write(work)
         except Unavailable as error:
             raise Refusal(503, "transient", str(error), {"Retry-After": "2"}) from None
         except Unknown as error:
-            raise Refusal(500, "timeout", f"unknown: {error}; it may have been stored: ask again "
-                          "with the same identifier", {"X-Outcome": "unknown"}) from None
+            raise Refusal(
+                500,
+                "timeout",
+                f"unknown: {error}; it may have been stored: ask again with the same identifier",
+                {"X-Outcome": "unknown"},
+            ) from None
         except psycopg.DataError as error:
             raise Refusal(400, "value", f"the database refuses it: {describe(error)}") from None
 
@@ -78,8 +83,9 @@ class Writing:
         except fhir.Invalid as error:
             raise Refusal(400, "structure", str(error)) from None
         if wanted is not None and wanted != new.key:
-            raise Refusal(400, "value", f"If-None-Exist asks for {wanted}, the resource is "
-                          f"{new.key}")
+            raise Refusal(
+                400, "value", f"If-None-Exist asks for {wanted}, the resource is {new.key}"
+            )
         new = await self._with_message(new, resource, request.headers.get("x-ward", ""))
         if planted("ack-before-commit"):
             return self._before_commit(new, resource)
@@ -89,8 +95,12 @@ class Writing:
         if fresh:
             return asked.resource_answer(stored[0], 201)
         if wanted is None:
-            raise Refusal(409, "duplicate", f"{type_} {new.key} is there already; to repeat a "
-                          "request safely send If-None-Exist")
+            raise Refusal(
+                409,
+                "duplicate",
+                f"{type_} {new.key} is there already; to repeat a "
+                "request safely send If-None-Exist",
+            )
         if len(stored) > 1:
             raise Refusal(412, "multiple-matches", f"{len(stored)} {type_} have this identifier")
         return asked.resource_answer(stored[0], 200)
@@ -143,15 +153,19 @@ class Writing:
             raise Refusal(404, "not-found", f"there is no {type_} {key}")
         if now[0].version == version:
             raise Refusal(409, "conflict", f"{type_} {key}: the stored report outranks this one")
-        raise Refusal(412, "conflict", f"{type_} {key} is at version {now[0].version}, not "
-                      f"{version}; read it again", {"ETag": f'W/"{now[0].version}"'})
+        raise Refusal(
+            412,
+            "conflict",
+            f"{type_} {key} is at version {now[0].version}, not {version}; read it again",
+            {"ETag": f'W/"{now[0].version}"'},
+        )
 
     async def acknowledge(self, request: Request) -> Response:
         """POST /criticals/{id}/ack {"carer": name}"""
         try:
             carer = msgspec.json.decode(await body(request), type=Carer).carer.strip()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Refusal(400, "structure", f"expected {{\"carer\": name}}: {error}") from None
+            raise Refusal(400, "structure", f'expected {{"carer": name}}: {error}') from None
         if not 1 <= len(carer) <= 100 or "\x00" in carer:
             raise Refusal(400, "value", "$.carer: a name of 1 to 100 characters is needed")
         id_ = request.path_params["id"]

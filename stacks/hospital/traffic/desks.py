@@ -47,9 +47,7 @@ class _Critical:
 class Desks:
     """Three people who look at screens; `real_s` turns hospital seconds into real ones."""
 
-    def __init__(
-        self, callers: Callers, ledger: Ledger, real_s: Callable[[float], float]
-    ) -> None:
+    def __init__(self, callers: Callers, ledger: Ledger, real_s: Callable[[float], float]) -> None:
         self._callers, self._ledger = callers, ledger
         self._real_min: Callable[[float], float] = lambda minutes: real_s(minutes * 60)
         self._results: dict[str, tuple[Op, Order]] = {}
@@ -167,9 +165,7 @@ class Desks:
             del self._criticals[specimen]
 
     def _at_record(self) -> bool:
-        return any(
-            self._acknowledge_at(node) for node in self._callers.record_nodes(WARD)
-        )
+        return any(self._acknowledge_at(node) for node in self._callers.record_nodes(WARD))
 
     def _older_than(self, now: float, minutes: float) -> bool:
         limit = now - self._real_min(minutes)

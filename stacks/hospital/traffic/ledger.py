@@ -127,9 +127,7 @@ class Ledger:
         """Write one event as it is."""
         self._journal.append(event)
 
-    def invoke(
-        self, kind: str, klass: str, intended: float, bound_s: float, **facts: str
-    ) -> Op:
+    def invoke(self, kind: str, klass: str, intended: float, bound_s: float, **facts: str) -> Op:
         """An operation begins; `facts` are key, subject, ward, target and value."""
         self._number += 1
         op = Op(self, f"{self._prefix}-{self._number}", kind, klass, intended, bound_s)

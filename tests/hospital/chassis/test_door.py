@@ -28,8 +28,14 @@ async def _fail(_: Request) -> Response:
 
 
 def face(**checks: health.Check) -> Face:
-    return Face(routes=[Route("/echo", _echo, methods=["POST"]), Route("/refuse", _refuse),
-                        Route("/fail", _fail)], checks=checks)
+    return Face(
+        routes=[
+            Route("/echo", _echo, methods=["POST"]),
+            Route("/refuse", _refuse),
+            Route("/fail", _fail),
+        ],
+        checks=checks,
+    )
 
 
 def through(door: Door, work: Callable[[httpx.AsyncClient], Any]) -> None:
@@ -47,14 +53,17 @@ def opened(**checks: health.Check) -> Door:
     return door
 
 
-@pytest.mark.parametrize(("method", "path", "headers", "status", "code"), [
-    ("GET", "/refuse", {}, 409, "conflict"),
-    ("GET", "/fail", {}, 500, "exception"),
-    ("GET", "/nowhere", {}, 404, "not-found"),
-    ("GET", "/echo", {}, 405, "not-supported"),
-    ("POST", "/echo", {"X-Priority": "P9"}, 400, "value"),
-    ("POST", "/echo", {"Content-Length": "2000000"}, 413, "too-long"),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/refuse", {}, 409, "conflict"),
+        ("GET", "/fail", {}, 500, "exception"),
+        ("GET", "/nowhere", {}, 404, "not-found"),
+        ("GET", "/echo", {}, 405, "not-supported"),
+        ("POST", "/echo", {"X-Priority": "P9"}, 400, "value"),
+        ("POST", "/echo", {"Content-Length": "2000000"}, 413, "too-long"),
+    ],
+)
 def test_every_refusal_is_an_operation_outcome(
     method: str, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parents[3]
-TOY = '''
+TOY = """
 import asyncio
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ async def toy(settings, log):
     print("closed", flush=True)
 
 run(toy)
-'''
+"""
 
 
 def free_port() -> int:
@@ -53,16 +53,26 @@ def free_port() -> int:
 
 def environment(tmp_path: Path, port: int) -> dict[str, str]:
     return {
-        "SERVICE_NAME": "toy", "SERVICE_ROOM": "A", "DATA_DIR": str(tmp_path), "STOP_S": "10",
-        "BIND_HTTP": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"],
+        "SERVICE_NAME": "toy",
+        "SERVICE_ROOM": "A",
+        "DATA_DIR": str(tmp_path),
+        "STOP_S": "10",
+        "BIND_HTTP": f"127.0.0.1:{port}",
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
     }
 
 
 def test_a_deliberate_stop_is_announced_and_loses_nothing(tmp_path: Path) -> None:
     """SIGTERM: a request in progress is answered, background work ends well, status 0."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", TOY], env=environment(tmp_path, port),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TOY],
+        env=environment(tmp_path, port),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 10
@@ -75,7 +85,8 @@ def test_a_deliberate_stop_is_announced_and_loses_nothing(tmp_path: Path) -> Non
                 time.sleep(0.02)
         answers: list[httpx.Response] = []
         thread = threading.Thread(
-            target=lambda: answers.append(httpx.get(f"{url}/slow", timeout=15)))
+            target=lambda: answers.append(httpx.get(f"{url}/slow", timeout=15))
+        )
         thread.start()
         assert process.stdout is not None
         assert process.stdout.readline() == "began\n"
@@ -103,8 +114,14 @@ def test_a_wrong_start_is_one_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         for port_text, code, words in (("", 64, "BIND_HTTP"), (f"127.0.0.1:{port}", 1, "listened")):
             found = environment(tmp_path, port) | {"BIND_HTTP": port_text}
-            done = subprocess.run([sys.executable, "-c", TOY], env=found, capture_output=True,
-                                  text=True, timeout=20, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", TOY],
+                env=found,
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
             assert done.returncode == code, done.stderr
             assert words in done.stderr
             assert len(done.stderr.strip().splitlines()) == 1

@@ -18,9 +18,14 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 def test_links_and_binds(tmp_path: Path) -> None:
     """Names with dashes become variables; absent optional links are None."""
-    found = settings.read(environment(
-        tmp_path, BIND_HTTP="127.0.0.1:80", LINK_EHR_DB_A_POSTGRES="[::1]:5432",
-        HOSPITAL_SPEED="120"))
+    found = settings.read(
+        environment(
+            tmp_path,
+            BIND_HTTP="127.0.0.1:80",
+            LINK_EHR_DB_A_POSTGRES="[::1]:5432",
+            HOSPITAL_SPEED="120",
+        )
+    )
     assert found.bind("http") == ("127.0.0.1", 80)
     assert found.link("ehr-db-a", "postgres") == ("::1", 5432)
     assert found.optional_link("ehr-db-b", "postgres") is None
@@ -29,11 +34,19 @@ def test_links_and_binds(tmp_path: Path) -> None:
         found.link("engine", "mllp")
 
 
-@pytest.mark.parametrize("wrong", [
-    {"SERVICE_NAME": ""}, {"DATA_DIR": "/nowhere/at/all"}, {"BIND_HTTP": "80"},
-    {"BIND_HTTP": "host:99999"}, {"LINK_X_HTTP": ":80"}, {"HOSPITAL_SPEED": "fast"},
-    {"HOSPITAL_SPEED": "0"}, {"STOP_S": "nan"},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"SERVICE_NAME": ""},
+        {"DATA_DIR": "/nowhere/at/all"},
+        {"BIND_HTTP": "80"},
+        {"BIND_HTTP": "host:99999"},
+        {"LINK_X_HTTP": ":80"},
+        {"HOSPITAL_SPEED": "fast"},
+        {"HOSPITAL_SPEED": "0"},
+        {"STOP_S": "nan"},
+    ],
+)
 def test_wrong_values_name_their_variable(tmp_path: Path, wrong: dict[str, str]) -> None:
     """Each error is one line that names the variable."""
     with pytest.raises(settings.SettingsError) as error:
@@ -42,8 +55,9 @@ def test_wrong_values_name_their_variable(tmp_path: Path, wrong: dict[str, str])
     assert "\n" not in str(error.value)
 
 
-def test_a_defect_must_be_known(monkeypatch: pytest.MonkeyPatch,
-                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_must_be_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An unknown name in the environment ends the service; an unknown name in code is a bug."""
     monkeypatch.setenv("HOSPITAL_BUG", "shed-fifo")
     assert bugs.planted("shed-fifo")
@@ -61,7 +75,8 @@ def test_every_defect_breaks_a_claim_and_is_planted() -> None:
     """No defect without a claim; every defect of a service is asked for somewhere in its code."""
     source = "".join(
         path.read_text(encoding="utf-8")
-        for path in Path(settings.__file__).parent.rglob("*.py") if path.name != "bugs.py"
+        for path in Path(settings.__file__).parent.rglob("*.py")
+        if path.name != "bugs.py"
     )
     for bug in bugs.BUGS.values():
         assert bug.claims, bug

@@ -16,9 +16,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def raised(
-    tmp_path: Path, template: Path
-) -> Iterator[Callable[..., Pair]]:
+def raised(tmp_path: Path, template: Path) -> Iterator[Callable[..., Pair]]:
     """A function that raises a pair (with a planted defect, if named) and waits until it is up."""
     pairs: list[Pair] = []
 
@@ -29,8 +27,11 @@ def raised(
         if synchronous:
             until("primary and synchronous standby", 30, pair.synchronous)
         else:
-            until("primary and standby", 30, lambda: pair.is_primary(A)
-                  and pair.rest(B, "/replica")[0] == 200)
+            until(
+                "primary and standby",
+                30,
+                lambda: pair.is_primary(A) and pair.rest(B, "/replica")[0] == 200,
+            )
         with pair.connect() as connection:
             connection.execute("CREATE TABLE ledger (key text PRIMARY KEY)")
         return pair

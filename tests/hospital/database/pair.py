@@ -96,9 +96,7 @@ def _shut(end: socket.socket) -> None:
 class Pair:
     """Two database nodes and their witness; `kill` and friends reach a whole process tree."""
 
-    def __init__(
-        self, folder: Path, template: Path, bug: str = "", proxied: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, template: Path, bug: str = "", proxied: bool = False) -> None:
         self.folder, self.template, self.bug = folder, template, bug
         self.addresses = _free_addresses([(s, p) for s, ports in PORTS.items() for p in ports])
         self.started: dict[str, subprocess.Popen[bytes]] = {}
@@ -156,8 +154,12 @@ class Pair:
             with (self.folder / f"{service}.log").open("ab") as log:
                 self.started[service] = subprocess.Popen(
                     [sys.executable, "-m", f"stacks.hospital.{MODULES[service]}"],
-                    cwd=data, env=dict(self.environment(service)), stderr=log, stdout=log,
-                    stdin=subprocess.DEVNULL, start_new_session=True,
+                    cwd=data,
+                    env=dict(self.environment(service)),
+                    stderr=log,
+                    stdout=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
                 )
 
     def processes(self, service: str) -> list[int]:

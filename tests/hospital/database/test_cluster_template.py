@@ -23,7 +23,9 @@ def build(shared: Path, scratch: Path) -> subprocess.Popen[str]:
     """Ask for the template as a database node does (PostgreSQL refuses root)."""
     return subprocess.Popen(
         [sys.executable, "-c", BUILD, str(shared), str(scratch)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
     )
 
 

@@ -117,8 +117,12 @@ def test_a_paused_primary_never_acknowledges_again(raised: Raise) -> None:
         until("the old primary as synchronous standby", 40, lambda: pair.synchronous(B, A))
         on_b.wait_for_more(10, 15)
     first_on_b = on_b.acknowledged[0][0]
-    print({"promoted_s": round(first_on_b - paused, 1),
-               "rejoined_s": round(time.monotonic() - resumed, 1)})
+    print(
+        {
+            "promoted_s": round(first_on_b - paused, 1),
+            "rejoined_s": round(time.monotonic() - resumed, 1),
+        }
+    )
     # The client may read an answer late that the node gave before it froze; such a row is on
     # both nodes. What may not be: a row acknowledged by A that the truth on B does not hold.
     rows = pair.keys(B)
@@ -195,9 +199,14 @@ def test_a_cut_between_the_two_rooms_leaves_one_primary(raised: Raise) -> None:
         healed = time.monotonic()
         pair.heal()
         until("a synchronous pair", 40, lambda: pair.synchronous(A, B) or pair.synchronous(B, A))
-    print({"gap_s": round(on_a.longest_gap_s(), 1), "b_wrote": len(on_b.acknowledged),
-           "synchronous_s": round(time.monotonic() - healed, 1),
-           "acks": len([1 for at, _ in on_a.acknowledged if cut + 10 < at < healed])})
+    print(
+        {
+            "gap_s": round(on_a.longest_gap_s(), 1),
+            "b_wrote": len(on_b.acknowledged),
+            "synchronous_s": round(time.monotonic() - healed, 1),
+            "acks": len([1 for at, _ in on_a.acknowledged if cut + 10 < at < healed]),
+        }
+    )
     primary = A if pair.is_primary(A) else B
     assert on_a.keys | on_b.keys <= pair.keys(primary)
     if on_b.acknowledged:  # B took over: A may not have acknowledged anything since

@@ -62,7 +62,8 @@ def test_raft_members_are_named_by_their_own_addresses_and_called_by_links(tmp_p
     assert raft["self_addr"] == "127.0.0.1:1002"
     assert raft["partner_addrs"] == ["127.0.0.1:2002", "127.0.0.1:3002"]
     assert {str(link) for _, link in found.raft_peers.values()} == {
-        "127.0.0.1:9202", "127.0.0.1:9302",
+        "127.0.0.1:9202",
+        "127.0.0.1:9302",
     }
 
 

@@ -81,10 +81,22 @@ def test_inpatients_charts_are_recent_and_complete(pair: Pair, copy: Program) ->
     admit(pair, "P2", "EMER")
     admit(pair, "P3", "AMB")
     admit(pair, "P4", status="finished")
-    store(pair, "MedicationRequest", "M1", "P1", status="active",
-          medicationCodeableConcept={"coding": [{"code": "heparin"}]})
-    store(pair, "MedicationRequest", "M0", "P1", status="completed",
-          medicationCodeableConcept={"coding": [{"code": "past"}]})
+    store(
+        pair,
+        "MedicationRequest",
+        "M1",
+        "P1",
+        status="active",
+        medicationCodeableConcept={"coding": [{"code": "heparin"}]},
+    )
+    store(
+        pair,
+        "MedicationRequest",
+        "M0",
+        "P1",
+        status="completed",
+        medicationCodeableConcept={"coding": [{"code": "past"}]},
+    )
     last = store(pair, "DiagnosticReport", "S1", "P1", status="final", contained=[])
     wait_as_of(copy, last)
     chart = copy.http.get("/fhir/Patient/P1/$everything")
@@ -192,8 +204,10 @@ def test_defects_of_the_copy(pair: Pair) -> None:
         chart = copy.http.get("/fhir/Patient/P1/$everything")
         assert "X-Read-Only" not in chart.headers
         assert "READ-ONLY" not in chart.text
-    with program(pair, "copy-stale-marked-now") as stale, \
-            program(pair, "copy-misses-new-patients") as missing:
+    with (
+        program(pair, "copy-stale-marked-now") as stale,
+        program(pair, "copy-misses-new-patients") as missing,
+    ):
         admit(pair, "P2")
         time.sleep(3)
         for copy in (stale, missing):

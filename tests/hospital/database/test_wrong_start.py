@@ -30,9 +30,7 @@ def start(pair: Pair, service: str, **changed: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("service", [A, WITNESS])
-def test_a_missing_address_or_unknown_defect_is_a_usage_error(
-    tmp_path: Path, service: str
-) -> None:
+def test_a_missing_address_or_unknown_defect_is_a_usage_error(tmp_path: Path, service: str) -> None:
     """Status 64 and one line that names the variable."""
     status, lines = start(Pair(tmp_path / "1", tmp_path), service, BIND_RAFT="")
     assert (status, len(lines)) == (64, 1)

@@ -51,9 +51,16 @@ class Server:
     def start(self) -> None:
         """Start and wait until it answers."""
         settings = {
-            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
-            "shared_buffers": "16MB", "max_connections": 60, "wal_level": "replica",
-            "hot_standby": "on", "fsync": "off", "autovacuum": "off", "cluster_name": self.name,
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "shared_buffers": "16MB",
+            "max_connections": 60,
+            "wal_level": "replica",
+            "hot_standby": "on",
+            "fsync": "off",
+            "autovacuum": "off",
+            "cluster_name": self.name,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         command = unprivileged(postgres.binaries() / "postgres", "-D", self.data, *options)
@@ -82,8 +89,9 @@ class Server:
         assert self.process is not None
         top = self.process.pid
         found = [top]
-        listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True,
-                                 check=True, timeout=5).stdout
+        listing = subprocess.run(
+            ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True, timeout=5
+        ).stdout
         pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
         while True:
             more = [pid for pid, parent in pairs if parent in found and pid not in found]
@@ -111,28 +119,50 @@ class Cluster:
         self.folder = folder
         self.primary = Server(folder, "db-a")
         self.standby: Server | None = None
-        code = ("import pathlib, sys; from stacks.hospital import cluster_template as t;"
-                "print(t.ready_template(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))")
+        code = (
+            "import pathlib, sys; from stacks.hospital import cluster_template as t;"
+            "print(t.ready_template(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))"
+        )
         made = subprocess.run(
-            unprivileged(sys.executable, "-c", code, template, folder), cwd=REPO,
-            capture_output=True, text=True, timeout=90, check=True,
+            unprivileged(sys.executable, "-c", code, template, folder),
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=True,
         )
         subprocess.run(unprivileged("cp", "-a", made.stdout.strip(), self.primary.data), check=True)
         hba = self.primary.data / "pg_hba.conf"
-        hba.write_text("host all all 127.0.0.1/32 scram-sha-256\n"
-                       "host replication all 127.0.0.1/32 scram-sha-256\n")
+        hba.write_text(
+            "host all all 127.0.0.1/32 scram-sha-256\n"
+            "host replication all 127.0.0.1/32 scram-sha-256\n"
+        )
         self.primary.start()
 
     def add_standby(self) -> Server:
         """Copy the primary into a streaming standby and make commits wait for it."""
         standby = self.standby = Server(self.folder, "db-b")
         account = postgres.REPLICATION
-        source = (f"host=127.0.0.1 port={self.primary.port} user={account.name} "
-                  f"password={account.password} application_name=standby")
+        source = (
+            f"host=127.0.0.1 port={self.primary.port} user={account.name} "
+            f"password={account.password} application_name=standby"
+        )
         subprocess.run(
-            unprivileged(postgres.binaries() / "pg_basebackup", "-D", standby.data, "-R", "-X",
-                         "stream", "-c", "fast", "-d", source),
-            check=True, capture_output=True, timeout=60,
+            unprivileged(
+                postgres.binaries() / "pg_basebackup",
+                "-D",
+                standby.data,
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "-d",
+                source,
+            ),
+            check=True,
+            capture_output=True,
+            timeout=60,
         )
         standby.start()
         self.primary.query("ALTER SYSTEM SET synchronous_standby_names = 'standby'")

@@ -94,10 +94,15 @@ class Ehr:
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.environment = {
-            "SERVICE_NAME": name, "SERVICE_ROOM": "A", "DATA_DIR": str(self.folder),
-            "BIND_HTTP": f"127.0.0.1:{self.http}", "BIND_MLLP": f"127.0.0.1:{self.mllp}",
-            "LINK_ENGINE_MLLP": f"127.0.0.1:{engine}", "HOSPITAL_BUG": bug,
-            "PYTHONPATH": str(REPO), "PATH": os.environ["PATH"],
+            "SERVICE_NAME": name,
+            "SERVICE_ROOM": "A",
+            "DATA_DIR": str(self.folder),
+            "BIND_HTTP": f"127.0.0.1:{self.http}",
+            "BIND_MLLP": f"127.0.0.1:{self.mllp}",
+            "LINK_ENGINE_MLLP": f"127.0.0.1:{engine}",
+            "HOSPITAL_BUG": bug,
+            "PYTHONPATH": str(REPO),
+            "PATH": os.environ["PATH"],
         }
         for letter, port in zip("AB", databases, strict=False):
             self.environment[f"LINK_EHR_DB_{letter}_POSTGRES"] = f"127.0.0.1:{port}"
@@ -108,8 +113,10 @@ class Ehr:
         """Start, and wait until it is ready (writes and all)."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stacks.hospital.ehr"], cwd=self.folder,
-                env=self.environment, stderr=log,
+                [sys.executable, "-m", "stacks.hospital.ehr"],
+                cwd=self.folder,
+                env=self.environment,
+                stderr=log,
             )
         if ready:
             until(f"{self.name} ready", lambda: self.health()["status"] == "ready")
@@ -133,8 +140,9 @@ class Ehr:
         """Its whole log."""
         return (self.folder / "log").read_text()
 
-    def post(self, resource: dict[str, Any], conditional: bool = True,
-             **headers: str) -> httpx.Response:
+    def post(
+        self, resource: dict[str, Any], conditional: bool = True, **headers: str
+    ) -> httpx.Response:
         """Create a resource; with If-None-Exist on its business key unless told otherwise."""
         type_ = resource["resourceType"]
         if conditional:
@@ -145,8 +153,9 @@ class Ehr:
 
     def tell(self, body: hl7.Adt | hl7.Report, control_id: str = "") -> hl7.Ack:
         """Send one HL7 message as the engine does; its acknowledgement."""
-        header = hl7.Header(control_id or hl7.new_control_id(), sender="ENGINE", receiver="EHR",
-                            at=time.time())
+        header = hl7.Header(
+            control_id or hl7.new_control_id(), sender="ENGINE", receiver="EHR", at=time.time()
+        )
         return self.tell_bytes(hl7.build(header, body))
 
     def tell_bytes(self, payload: bytes) -> hl7.Ack:
@@ -175,7 +184,9 @@ class Ehr:
 def order(placer: str, mrn: str, stat: bool = False) -> dict[str, Any]:
     """A laboratory order."""
     return {
-        "resourceType": "ServiceRequest", "status": "active", "intent": "order",
+        "resourceType": "ServiceRequest",
+        "status": "active",
+        "intent": "order",
         "identifier": [{"system": fhir.PLACER, "value": placer}],
         "priority": "stat" if stat else "routine",
         "code": {"coding": [{"code": "NA"}, {"code": "K"}]},
@@ -186,8 +197,10 @@ def order(placer: str, mrn: str, stat: bool = False) -> dict[str, Any]:
 def patient(mrn: str, family: str = "Dubois") -> dict[str, Any]:
     """A patient."""
     return {
-        "resourceType": "Patient", "identifier": [{"system": fhir.MRN, "value": mrn}],
-        "name": [{"family": family, "given": ["Ana"]}], "birthDate": "1960-02-29",
+        "resourceType": "Patient",
+        "identifier": [{"system": fhir.MRN, "value": mrn}],
+        "name": [{"family": family, "given": ["Ana"]}],
+        "birthDate": "1960-02-29",
     }
 
 
@@ -196,8 +209,15 @@ def admission(mrn: str, visit: str, event: str = "A01", ward: str = "W3") -> hl7
     return hl7.Adt(event, mrn, "Dubois", "Ana", "19600229", "F", visit, ward, "IMP")
 
 
-def report(specimen: str, placer: str, mrn: str, status: str = "final", value: str = "4.10",
-           flag: str = "", at: float = 1000.0) -> hl7.Report:
+def report(
+    specimen: str,
+    placer: str,
+    mrn: str,
+    status: str = "final",
+    value: str = "4.10",
+    flag: str = "",
+    at: float = 1000.0,
+) -> hl7.Report:
     """A report with one potassium value."""
     values = (hl7.Value("K", value, "mmol/L", "3.5-5.1", flag),)
     return hl7.Report(specimen, placer, mrn, status, values, False, at)

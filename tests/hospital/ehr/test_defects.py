@@ -13,8 +13,8 @@ from .people import Ehr, Engine, order, patient, until
 
 
 @pytest.mark.parametrize(
-    ("bug", "lane_of"), [("", (0, 1, 2, 3, 4)), ("shed-fifo", (0,) * 5),
-                         ("shed-urgent-first", (4, 3, 2, 1, 0))],
+    ("bug", "lane_of"),
+    [("", (0, 1, 2, 3, 4)), ("shed-fifo", (0,) * 5), ("shed-urgent-first", (4, 3, 2, 1, 0))],
 )
 def test_lanes(bug: str, lane_of: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a planted defect gives a class the lane of another."""
@@ -51,16 +51,27 @@ def test_defects_at_order_entry(
 def test_defects_when_the_primary_dies(cluster: Cluster, raised: Callable[..., Ehr]) -> None:
     """No fallback, wrong charts, false health, false promises, no failover: each as named."""
     standby = cluster.add_standby()
-    names = ("reads-need-primary", "cache-wrong-patient", "health-from-memory",
-             "ack-before-commit", "one-node-only")
+    names = (
+        "reads-need-primary",
+        "cache-wrong-patient",
+        "health-from-memory",
+        "ack-before-commit",
+        "one-node-only",
+    )
     nodes = {name: raised(cluster, name) for name in names}
     for mrn in ("M-1", "M-11"):
         assert nodes["one-node-only"].post(patient(mrn)).status_code == 201
     assert nodes["ack-before-commit"].post(order("P-1", "M-1")).status_code == 201
     until("P-1 stored", lambda: any(one["id"] == "P-1" for one in nodes[names[0]].chart("M-1")))
     cluster.primary.kill()
-    until("all know", lambda: all(node.post(patient("M-2")).status_code == 503
-                                  for name, node in nodes.items() if name != "ack-before-commit"))
+    until(
+        "all know",
+        lambda: all(
+            node.post(patient("M-2")).status_code == 503
+            for name, node in nodes.items()
+            if name != "ack-before-commit"
+        ),
+    )
     chart = nodes["reads-need-primary"].client.get("/fhir/Patient/M-1/$everything")
     assert chart.status_code == 503
     mixed = nodes["cache-wrong-patient"]

@@ -78,8 +78,11 @@ def test_a_frozen_primary_delays_nobody_for_long(
                     answers.append(_timed(lambda: client.get(path, headers=headers)))
                 else:
                     data = order(f"P-{number}", "M-1")
-                    answers.append(_timed(
-                        lambda: client.post("/fhir/ServiceRequest", json=data, headers=headers)))
+                    answers.append(
+                        _timed(
+                            lambda: client.post("/fhir/ServiceRequest", json=data, headers=headers)
+                        )
+                    )
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(15)]
         for thread in threads:
@@ -164,8 +167,10 @@ def test_no_database_at_all(cluster: Cluster, raised: Callable[..., Ehr]) -> Non
     ehr = raised(cluster, ready=False)
     until("it says so", lambda: ehr.health().get("code") == 503)
     until("it listens", lambda: "service_ready" in ehr.log())
-    for call in (lambda: ehr.client.get("/fhir/Patient/M-1/$everything"),
-                 lambda: ehr.post(patient("M-1"))):
+    for call in (
+        lambda: ehr.client.get("/fhir/Patient/M-1/$everything"),
+        lambda: ehr.post(patient("M-1")),
+    ):
         answer, took_s = _timed(call)
         assert answer.status_code == 503
         assert took_s < ANSWER_S

@@ -50,8 +50,9 @@ def test_an_order_is_stored_once_and_reaches_the_engine_once(ehr: Ehr, engine: E
     until("the order at the engine", lambda: "P-1" in engine.orders())
     until("an empty outbox", lambda: ehr.client.get("/queues").json()["engine"]["depth"] == 0)
     assert engine.orders().count("P-1") == 1
-    sent = next(m.body for m in engine.taken
-                if isinstance(m.body, hl7.Order) and m.body.placer == "P-1")
+    sent = next(
+        m.body for m in engine.taken if isinstance(m.body, hl7.Order) and m.body.placer == "P-1"
+    )
     assert sent == hl7.Order("P-1", "M-1", ("NA", "K"), True, "", "W3")
 
 
@@ -72,8 +73,12 @@ def test_bad_input_is_refused_with_its_path(ehr: Ehr) -> None:
         (b'{"resourceType":"Potato"}', {}, 400, "Potato"),
         (b'{"resourceType":"Patient"}', {}, 400, "resourceType"),
         (b'{"resourceType":"ServiceRequest","status":7}', {}, 400, "$.status"),
-        (b'{"resourceType":"ServiceRequest","status":"active","subject":{},"code":{}}', {}, 400,
-         "$.identifier"),
+        (
+            b'{"resourceType":"ServiceRequest","status":"active","subject":{},"code":{}}',
+            {},
+            400,
+            "$.identifier",
+        ),
         (b"x" * 1_100_000, {}, 413, "1048576"),
         (b"{}", {"If-None-Exist": "name=x"}, 400, "If-None-Exist"),
         (b"{}", {"X-Priority": "P7"}, 400, "X-Priority"),
@@ -98,8 +103,19 @@ def test_noise_is_refused_and_never_breaks_the_record(ehr: Ehr) -> None:
     """Damaged orders, odd texts, numbers and addresses: 2xx or 4xx, and the record goes on."""
     dice = random.Random(7)
     whole = json.dumps(order("P-N", "M-1") | {"note": [{"text": "é", "time": 1.5}]}).encode()
-    odd = [b'"\\ud800"', b'"\\udc00x"', b"1e400", b"1e-99999", b"1e999999", b"123456789" * 60,
-           b'"\\\\u0000"', b'{"a":1,"a":2}', b"[" * 900 + b"]" * 900, b"-0", b'"\xf0\x9f\x98\x80"']
+    odd = [
+        b'"\\ud800"',
+        b'"\\udc00x"',
+        b"1e400",
+        b"1e-99999",
+        b"1e999999",
+        b"123456789" * 60,
+        b'"\\\\u0000"',
+        b'{"a":1,"a":2}',
+        b"[" * 900 + b"]" * 900,
+        b"-0",
+        b'"\xf0\x9f\x98\x80"',
+    ]
     bodies = [whole.replace(b"1.5", one) for one in odd]
     for _ in range(300):
         damaged = bytearray(whole)
@@ -111,9 +127,16 @@ def test_noise_is_refused_and_never_breaks_the_record(ehr: Ehr) -> None:
         data = data.replace(b"P-N", b"P-N%d" % number)
         answer = ehr.client.post("/fhir/ServiceRequest", content=data)
         assert answer.status_code in (201, 400, 409), (data, ehr.log()[-1500:])
-    for path in ("/fhir/Patient/%00", "/fhir/Patient/%ff/$everything", "/fhir/Patient/..%2f..",
-                 "/fhir/Patient?patient=%00", "/fhir/Patient?_count=-1", "/fhir/" + "x" * 3000,
-                 "/fhir/Patient?patient=" + "x" * 3000, "/criticals?open=%00"):
+    for path in (
+        "/fhir/Patient/%00",
+        "/fhir/Patient/%ff/$everything",
+        "/fhir/Patient/..%2f..",
+        "/fhir/Patient?patient=%00",
+        "/fhir/Patient?_count=-1",
+        "/fhir/" + "x" * 3000,
+        "/fhir/Patient?patient=" + "x" * 3000,
+        "/criticals?open=%00",
+    ):
         assert ehr.client.get(path).status_code in (200, 400, 404), path
     assert ehr.client.get("/export").status_code == 200
     assert "request_failed" not in ehr.log(), ehr.log()[-2000:]
@@ -174,22 +197,26 @@ def test_report_ranks(ehr: Ehr) -> None:
     ehr.tell(admission("M-6", "V-6"))
     start = ehr.client.get("/feed/reports?limit=500").json()["last"]
     told = [
-        ("preliminary", "4.0", 10.0), ("final", "4.10", 20.0), ("preliminary", "9.9", 30.0),
-        ("corrected", "4.2", 40.0), ("corrected", "4.3", 35.0), ("final", "9.9", 50.0),
+        ("preliminary", "4.0", 10.0),
+        ("final", "4.10", 20.0),
+        ("preliminary", "9.9", 30.0),
+        ("corrected", "4.2", 40.0),
+        ("corrected", "4.3", 35.0),
+        ("final", "9.9", 50.0),
         ("corrected", "4.4", 60.0),
     ]
     for status, value, at in told:
         assert ehr.tell(report("S-6", "P-6", "M-6", status, value, at=at)).accepted
     feed = ehr.client.get(f"/feed/reports?after={start}").json()["reports"]
-    assert [entry["status"] for entry in feed] == [
-        "preliminary", "final", "corrected", "corrected"]
+    assert [entry["status"] for entry in feed] == ["preliminary", "final", "corrected", "corrected"]
     stored = ehr.client.get("/fhir/DiagnosticReport/S-6")
     assert b'"value": 4.4' in stored.content
     assert stored.headers["ETag"] == 'W/"4"'
     lower = report_json = stored.json()
     lower["status"] = "final"
-    answer = ehr.client.put("/fhir/DiagnosticReport/S-6", json=report_json,
-                            headers={"If-Match": 'W/"4"'})
+    answer = ehr.client.put(
+        "/fhir/DiagnosticReport/S-6", json=report_json, headers={"If-Match": 'W/"4"'}
+    )
     assert answer.status_code == 409, answer.text
 
 
@@ -220,7 +247,10 @@ def test_a_result_for_an_unknown_patient_waits_for_him(ehr: Ehr) -> None:
     assert ehr.tell(admission("M-8", "V-8")).accepted
     assert waiting not in ehr.client.get("/pending").json()["pending"]
     assert {one["resourceType"] for one in ehr.chart("M-8")} == {
-        "Patient", "Encounter", "DiagnosticReport"}
+        "Patient",
+        "Encounter",
+        "DiagnosticReport",
+    }
 
 
 def test_a_merge_moves_everything_and_goes_on_moving(ehr: Ehr) -> None:
@@ -229,7 +259,8 @@ def test_a_merge_moves_everything_and_goes_on_moving(ehr: Ehr) -> None:
     ehr.tell(admission("M-10", "V-10"))
     ehr.post(order("P-9", "M-9"))
     allergy = {
-        "resourceType": "AllergyIntolerance", "patient": {"reference": "Patient/M-9"},
+        "resourceType": "AllergyIntolerance",
+        "patient": {"reference": "Patient/M-9"},
         "identifier": [{"system": fhir.PLACER, "value": "A-9"}],
         "code": {"coding": [{"code": "penicillin"}]},
     }
@@ -251,20 +282,25 @@ def test_a_merge_moves_everything_and_goes_on_moving(ehr: Ehr) -> None:
     assert exported["patient", "M-9"]["patient"] == "M-10"
     assert exported["order", "P-9"]["patient"] == "M-10"
     assert exported["order", "P-9"]["digest"] == records.order_digest(
-        "P-9", "M-10", ["K", "NA"], False)
+        "P-9", "M-10", ["K", "NA"], False
+    )
     assert ehr.tell(hl7.Adt("A40", "M-9", prior_mrn="M-10")).accepted
     assert {one["id"] for one in ehr.chart("M-10")} == keys
 
 
 def test_digests_are_those_of_the_message(ehr: Ehr) -> None:
     """A report's digest in the export is the digest of the values as they came in the ORU."""
-    told = (hl7.Value("K", "4.10", "mmol/L", "", "H"), hl7.Value("CRP", "<0.5", "mg/L"),
-            hl7.Value("TXT", "007", "", "", ""))
+    told = (
+        hl7.Value("K", "4.10", "mmol/L", "", "H"),
+        hl7.Value("CRP", "<0.5", "mg/L"),
+        hl7.Value("TXT", "007", "", "", ""),
+    )
     ehr.tell(hl7.Report("S-11", "P-11", "M-6", "final", told, False, 1.0))
     values = [records.ReportValue(v.test, v.value, v.unit, v.flag) for v in told]
     exported = [one for one in ehr.export() if (one["kind"], one["key"]) == ("report", "S-11")]
     assert [one["digest"] for one in exported] == [
-        records.report_digest("S-11", "P-11", "final", values)]
+        records.report_digest("S-11", "P-11", "final", values)
+    ]
     assert exported[0]["count"] == 1
 
 
@@ -279,9 +315,7 @@ def test_bad_messages_are_refused_and_the_connection_goes_on(ehr: Ehr) -> None:
     assert ehr.tell(admission("M-12", "V-12")).accepted
 
 
-def test_an_order_taken_while_the_engine_is_away_reaches_it_later(
-    ehr: Ehr, engine: Engine
-) -> None:
+def test_an_order_taken_while_the_engine_is_away_reaches_it_later(ehr: Ehr, engine: Engine) -> None:
     """The outbox keeps orders and sends them in order when the engine is back; parked ones wait."""
     engine.stop()
     placers = [f"P-20-{n}" for n in range(5)]

@@ -26,8 +26,12 @@ def resource(status: str, value: str, at: float) -> fhir.DiagnosticReport:
 
 def test_the_last_word_does_not_depend_on_the_order_of_arrival() -> None:
     """Whatever the order of arrival, the newest corrected version is the one that stays."""
-    versions = [resource("preliminary", "1", 10), resource("final", "2", 20),
-                resource("corrected", "3", 30), resource("corrected", "4", 40)]
+    versions = [
+        resource("preliminary", "1", 10),
+        resource("final", "2", 20),
+        resource("corrected", "3", 30),
+        resource("corrected", "4", 40),
+    ]
     for arrival in itertools.permutations(versions):
         kept = arrival[0]
         for new in arrival[1:]:
@@ -46,10 +50,18 @@ def test_the_planted_defect_lets_a_preliminary_result_win(monkeypatch: pytest.Mo
     assert reports.supersedes(resource("preliminary", "1", 10), resource("final", "2", 20))
 
 
-@pytest.mark.parametrize("header", [
-    "", "name=x", "identifier=", "identifier=x", "identifier=urn:hospital:mrn|P",
-    "identifier=urn:hospital:placer|", "identifier=urn:hospital:placer|a b",
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "name=x",
+        "identifier=",
+        "identifier=x",
+        "identifier=urn:hospital:mrn|P",
+        "identifier=urn:hospital:placer|",
+        "identifier=urn:hospital:placer|a b",
+    ],
+)
 def test_strange_conditions_are_refused(header: str) -> None:
     """If-None-Exist is understood or refused, never ignored."""
     with pytest.raises((Refusal, fhir.Invalid)):

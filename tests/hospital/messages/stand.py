@@ -53,9 +53,7 @@ async def until(what: str, within_s: float, condition: Callable[[], object]) -> 
         await asyncio.sleep(POLL_S)
 
 
-def browser(
-    routes: Sequence[BaseRoute], admission: Admission | None = None
-) -> httpx.AsyncClient:
+def browser(routes: Sequence[BaseRoute], admission: Admission | None = None) -> httpx.AsyncClient:
     """An HTTP client of a service's face, without network."""
     door = Door("service", Log("test"))
     door.open(Face(routes=routes, admission=admission or Admission()))

@@ -144,9 +144,7 @@ async def test_a_message_that_alone_never_passes_is_poison(
 
 
 @asynchronous
-async def test_an_outage_convicts_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_outage_convicts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A destination that refuses everything for a long while: nothing is parked, all arrives."""
     monkeypatch.setattr("stacks.hospital.courier.LONGEST_PAUSE_S", 0.01)
     away = False

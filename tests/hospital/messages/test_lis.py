@@ -77,9 +77,7 @@ async def laboratory_in(
     lis = Lis(store, speed, Log("lis"))
     engine = await Peer().start(port or 0)
     client = MllpClient(("127.0.0.1", engine.port), ack_s=0.5)
-    lis.courier = Courier(
-        lis.queue, "engine", [client], Log("lis"), on_recovered=lis.recovered
-    )
+    lis.courier = Courier(lis.queue, "engine", [client], Log("lis"), on_recovered=lis.recovered)
     stop = asyncio.Event()
     running = [asyncio.create_task(one(stop)) for one in (lis.report, lis.courier.run)]
     try:
