@@ -50,7 +50,8 @@ class NoDoubles:
             finding, reason = (
                 Finding.BROKEN,
                 (
-                    f"{count(len(doubled), 'record')} stored more than once: {one.kind} {one.key} in "
+                    f"{count(len(doubled), 'record')} stored more than once: "
+                    f"{one.kind} {one.key} in "
                     f"{one.store}."
                 ),
             )
@@ -105,7 +106,8 @@ class NoRegression:
         finding, reason = (
             Finding.HELD,
             (
-                f"In none of {count(compared, 'comparison')} an older {self.kind} stands over a newer."
+                f"In none of {count(compared, 'comparison')} an older {self.kind} "
+                "stands over a newer."
             ),
         )
         if over:
@@ -114,7 +116,8 @@ class NoRegression:
                 Finding.BROKEN,
                 (
                     f"{count(len(over), self.kind)} fell back to an older state: {row.key} is "
-                    f"`{row.status}` in {row.store} (version {row.version}) although {newest.store} "
+                    f"`{row.status}` in {row.store} (version {row.version}) "
+                    f"although {newest.store} "
                     f"has it `{newest.status}`."
                 ),
             )
@@ -167,7 +170,8 @@ class InOrder:
         finding, reason = (
             Finding.HELD,
             (
-                f"{count(len(arrived), 'write')} arrived in {self.store} in the order of their making."
+                f"{count(len(arrived), 'write')} arrived in {self.store} in the "
+                "order of their making."
             ),
         )
         if late:
@@ -175,8 +179,10 @@ class InOrder:
             finding, reason = (
                 Finding.BROKEN,
                 (
-                    f"{count(len(late), 'write')} overtaken by later ones on the way to {self.store}: "
-                    f"{second.key}, made {seconds(second.invoked - first.ended)} after {first.key} was "
+                    f"{count(len(late), 'write')} overtaken by later ones on the "
+                    f"way to {self.store}: "
+                    f"{second.key}, made {seconds(second.invoked - first.ended)} "
+                    f"after {first.key} was "
                     "acknowledged, arrived before it."
                 ),
             )

@@ -48,7 +48,8 @@ class OneWriter:
         finding, reason = (
             Finding.HELD,
             (
-                f"{count(len(during), 'write attempt')} directly at {' and '.join(self.nodes)} during "
+                f"{count(len(during), 'write attempt')} directly at "
+                f"{' and '.join(self.nodes)} during "
                 f"the faults: never two that accepted; {count(compared, 'record')} alike on both."
             ),
         )
@@ -57,8 +58,10 @@ class OneWriter:
             finding, reason = (
                 Finding.BROKEN,
                 (
-                    f"{count(len(splits), 'write')} accepted by a second primary: {new.event.subject} "
-                    f"on timeline {new.event.text or '?'} accepted one after {old.event.subject} was "
+                    f"{count(len(splits), 'write')} accepted by a second primary: "
+                    f"{new.event.subject} "
+                    f"on timeline {new.event.text or '?'} accepted one after "
+                    f"{old.event.subject} was "
                     f"already primary on timeline {old.event.text or '?'}."
                 ),
             )
@@ -77,7 +80,8 @@ class OneWriter:
             finding, reason = (
                 Finding.INCONCLUSIVE,
                 (
-                    "Writes were accepted by both nodes in turns, and no timeline says who was right."
+                    "Writes were accepted by both nodes in turns, and no "
+                    "timeline says who was right."
                 ),
             )
         elif not accepted or unwatched or len(during) < self.need.asked:

@@ -89,7 +89,8 @@ class RightSubject:
         finding, reason = (
             Finding.HELD,
             (
-                f"{count(answered, 'answer')} and {count(seen.looked_at, 'stored record')} all belong "
+                f"{count(answered, 'answer')} and "
+                f"{count(seen.looked_at, 'stored record')} all belong "
                 "to the patient they were asked or written for."
             ),
         )

@@ -94,7 +94,8 @@ class CopyRecent:
             finding, reason = (
                 Finding.INCONCLUSIVE,
                 (
-                    f"Only {count(len(looks), 'look')} at who is in the copy; {self.need.asked} are "
+                    f"Only {count(len(looks), 'look')} at who is in the copy; "
+                    f"{self.need.asked} are "
                     "needed."
                 ),
             )

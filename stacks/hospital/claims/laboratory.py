@@ -157,7 +157,8 @@ class CriticalReachesCarer:
         finding, reason = (
             Finding.HELD,
             (
-                f"All {count(len(during), 'critical result')} of the fault windows were acknowledged "
+                f"All {count(len(during), 'critical result')} of the fault "
+                "windows were acknowledged "
                 f"by a named carer within {bound}; the slowest took {seconds(slowest)} (real)."
             ),
         )
