@@ -73,9 +73,11 @@ class ShedInOrder:
     def _order(self, history: History) -> Verdict:
         spans = fault_spans(history)
         urgent = decided(history, ops_in(history, self.kinds, self.urgent, spans))
-        elective = decided(history, ops_in(history, self.kinds, self.elective, spans))
+        asked = ops_in(history, self.kinds, self.elective, spans)
+        elective = decided(history, asked)
         inverted = _Refusals(self, history, urgent, elective).inverted
-        names = {op.id for op in elective}
+        # Shed is shed, also when the traffic stopped before the request could come again.
+        names = {op.id for op in asked}
         shed = {s.event.op for s in history.sheds if s.event.op in names}
         shed |= {op.id for op in elective if op.outcome is Outcome.REFUSED}
         allowed, n = self.inversions, max(len(urgent), self.need.claim)
@@ -93,7 +95,7 @@ class ShedInOrder:
             finding, evidence, need = Finding.INCONCLUSIVE, len(shed), self.shed
             told += " Capacity was never so short that anything had to be shed."
         told += lowered(self.shed)
-        lines = cited(history, inverted, [op for op in elective if op.id in shed], ends(urgent))
+        lines = cited(history, inverted, [op for op in asked if op.id in shed], ends(urgent))
         return Verdict(self.id, self.statement, finding, told, evidence, need.asked, lines)
 
 
