@@ -1,18 +1,53 @@
-"""Which node of the record's database pair is the primary, as Patroni itself says.
+"""Which node of the record's database pair is the primary, and whether the record takes writes.
 
-It only asks (GET /primary on each node's own address); it changes no role.
+It only asks (GET /primary on each database node, GET /health on each node of the record); it
+changes no role.
 """
 
 from __future__ import annotations
 
+import time
+
 import httpx
 
+from chaos.experiment import Experiment
 from chaos.faults import Chosen
 from chaos.runtime import Runtime
 from chaos.stack import Stack
 
 ASK_S = 1.0
 NODES = ("ehr-db-a", "ehr-db-b")
+RECORD = ("ehr-a", "ehr-b")
+SPARE_MOST_S = 66.0
+"""FO-1 and OR-1 allow 60 s without service; only a longer silence proves that they are broken."""
+
+
+def wait_for_spare(experiment: Experiment, least_s: float) -> None:
+    """Let the fault last `least_s`, and longer, up to SPARE_MOST_S, while nobody took over.
+
+    A spare that works costs no time; one that does not is given more than it was promised, so that
+    the verdict is not `too short to prove it`.
+    """
+    begun = time.monotonic()
+    experiment.wait(least_s, why="the spare must take over")
+    runtime, most_s = experiment.runtime, max(0.0, SPARE_MOST_S - least_s)
+    experiment.until(
+        lambda: time.monotonic() - begun > SPARE_MOST_S or record_takes_writes(runtime),
+        most_s + 4 * ASK_S, "the record takes writes again, or its time is over",
+    )  # fmt: skip
+
+
+def record_takes_writes(runtime: Runtime) -> bool:
+    """Whether a node of the record says `ready`: its health question is a write."""
+    return any(_is_ready(runtime, node) for node in RECORD)
+
+
+def _is_ready(runtime: Runtime, node: str) -> bool:
+    try:
+        answer = httpx.get(f"http://{runtime.address(node, 'http')}/health", timeout=ASK_S)
+        return bool(answer.json().get("status") == "ready")
+    except (httpx.HTTPError, ValueError):
+        return False
 
 
 def database_primary(stack: Stack) -> Chosen:

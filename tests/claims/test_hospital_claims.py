@@ -272,6 +272,7 @@ TABLE: dict[str, Cases] = {
         {
             "old when the fault begins": looks("copy.asof", lambda s: s.at <= 40, value=T0 + 10),
             "as-of in the future": looks("copy.asof", lambda s: s.at <= 40, value=T0 + 300),
+            "silent while the fault lasts": looks("copy.asof", lambda s: 42 < s.at < 90, ok=False),
             "inpatients missing": looks("copy.census", lambda s: s.at == 50, value=0.9),
             "contents differ": lambda d: [
                 setattr(r, "digest", "x")  # type: ignore[func-returns-value]

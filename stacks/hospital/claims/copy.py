@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chaos.claims.evidence import cited, count, human, lowered, percent, seconds, together
+from chaos.claims.evidence import (
+    cited,
+    count,
+    fault_spans,
+    human,
+    inside,
+    lowered,
+    percent,
+    seconds,
+    together,
+)
 from chaos.journal.events import Sample
 from chaos.journal.history import History
 from chaos.journal.ops import Op, Outcome
@@ -27,9 +37,11 @@ MARKERS_MIN = 10
 @dataclass(frozen=True)
 class CopyRecent:
     """RA-2. When a fault begins the copy is at most 15 min old (human bound, scaled), it holds
-    100 % of the inpatients who were known to the record before its as-of time, and at least
-    99.5 % of its records equal the record's at the final read. Minimum evidence: 10 looks at the
-    census (the catalogue says all; 10 looks at all of them). Source: G (SAFER)."""
+    100 % of the inpatients who were known to the record before its as-of time, it is never silent
+    for longer than those 15 min while faults last (a copy that nobody can read grows old, too),
+    and at least 99.5 % of its records equal the record's at the final read. Not for faults that
+    take the copy itself away on purpose. Minimum evidence: 10 looks at the census (the catalogue
+    says all; 10 looks at all of them). Source: G (SAFER)."""
 
     need: Need = field(default=Need.full(10))
     id: str = "RA-2"
@@ -38,8 +50,37 @@ class CopyRecent:
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        parts = [self._census(history), self._age(history), self._content(history)]
+        parts = [
+            self._census(history), self._age(history), self._there(history),
+            self._content(history),
+        ]  # fmt: skip
         return together(self.id, self.statement, parts)
+
+    def _there(self, history: History) -> Verdict:
+        """Whether it answered during the faults; a watcher that never saw it knows nothing."""
+        bound = AGE_S / history.speed
+        spans = fault_spans(history)
+        longest, silent = 0.0, []
+        run: list[Seen[Sample]] = []
+        seen_before = False
+        for look in history.samples.get("copy.asof", ()):
+            if look.event.ok or not inside(look.event.t, spans):
+                seen_before |= look.event.ok
+                run = []
+                continue
+            run.append(look)
+            lasted = run[-1].event.t - run[0].event.t
+            if lasted > longest:
+                longest, silent = lasted, list(run)
+        allowed = human(AGE_S, history)
+        if seen_before and longest > bound:
+            reason = (
+                f"The copy answered nobody for {seconds(longest)} (real) while the fault lasted; "
+                f"{allowed} allowed."
+            )
+            return self._part(Finding.BROKEN, reason, 1, 1, cited(history, silent))
+        reason = f"It was never silent for longer than {seconds(longest)} (real) during faults."
+        return self._part(Finding.HELD, reason, 1, 1, ())
 
     def _age(self, history: History) -> Verdict:
         looks = history.samples.get("copy.asof", ())
