@@ -35,6 +35,8 @@ RUN_S = 18 * 60.0
 """An analyser needs at most 18 min (human bound, scaled) for a tube."""
 LOOK_S = 3.0
 """Real seconds until somebody looks at the console and reads it."""
+UNMATCHED = "registered"
+"""Status of a result that the LIS keeps until its order comes."""
 BASELINE_MIN = 20
 MINUTE_S = 60.0
 
@@ -44,8 +46,9 @@ class AnalysersWork:
     """RS-1. The share of loaded tubes whose result stands on the console in time (18 min of
     hospital time for the run, 3 real s to look) is at least 95 % of the share before the faults
     (100 % when too few were due before them), and no result is lost: every accepted tube lies in
-    the analysers and, final or corrected, in the LIS. Minimum evidence: 500 tubes whose run meets
-    the faults. Source: S (Saint-Étienne: analyser lines were not interrupted)."""
+    the analysers and, final or corrected, in the LIS; one that waits there for an order which never
+    came is not lost (the order is: OR-2, IN-1). Minimum evidence: 500 tubes whose run meets the
+    faults. Source: S (Saint-Étienne: analyser lines were not interrupted)."""
 
     need: Need = field(default=Need.full(500))
     id: str = "RS-1"
@@ -56,7 +59,7 @@ class AnalysersWork:
         """Pure: the same history always gives the same verdict."""
         homes = (
             Home("analysers", "specimen", same_value=False),
-            Home("lis", "report", backlog=True, statuses=FINAL, same_value=False,
+            Home("lis", "report", backlog=True, statuses=(*FINAL, UNMATCHED), same_value=False,
                  after_s=RESULT_AFTER_S),
         )  # fmt: skip
         lost = WritesKept(
