@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from chaos.experiment import Teller
 from chaos.plan import Rehearsal
 from chaos.run import Run
 from chaos.verdict import Judgement
+
+AUTOLOAD = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 
 
 class UnknownExperiment(LookupError):
@@ -134,12 +137,19 @@ def _pytest(where: Path, listener: _Listener, options: list[str]) -> None:
     """Run pytest in this process with its own output swallowed (ours is the terminal)."""
     swallowed = io.StringIO()
     args = [
-        str(where), "-q", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist",
-        "-o", "addopts=", "-o", "timeout=0", "--import-mode=importlib",
-        *options,
+        str(where), "-q", "-s", "-p", "chaos.pytest_plugin", "-p", "no:cacheprovider",
+        "--assert=plain", "-o", "addopts=", "--import-mode=importlib", *options,
     ]  # fmt: skip
-    with contextlib.redirect_stdout(swallowed):
-        code = pytest.main(args, plugins=[listener])
+    # Other people's plugins cost seconds to load and have no part in an experiment.
+    before = os.environ.get(AUTOLOAD)
+    os.environ[AUTOLOAD] = "1"
+    try:
+        with contextlib.redirect_stdout(swallowed):
+            code = pytest.main(args, plugins=[listener])
+    finally:
+        os.environ.pop(AUTOLOAD)
+        if before is not None:
+            os.environ[AUTOLOAD] = before
     strange = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
     if code in strange and not listener.errors:
         listener.errors.append(_last_line(swallowed.getvalue()) or "pytest refused its options")

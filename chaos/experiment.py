@@ -123,7 +123,8 @@ class Experiment:
             self._finish(_outcome(error), _words(error))
 
     def _service_seen(self, service: str, state: str) -> None:
-        self._note(ev.ServiceSeen(t=_now(), service=service, state=state))
+        if service in {s.name for s in self.stack.services}:  # not the runtime's own helpers
+            self._note(ev.ServiceSeen(t=_now(), service=service, state=state))
         self._teller.tell("service", f"{service} {state}")
 
     # ------------------------------------------------------------ the verbs
