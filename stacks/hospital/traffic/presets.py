@@ -140,9 +140,10 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         Preset(
             "smoke", speed=120, scale=1 / 400, load=0.65, window_s=15, inpatients=40,
-            warmup_s=5, failover_s=35, after_s=5, settle_s=45,
-            # Fewer tubes, so that several runs fit on two cores; amendments make FO-2's baseline.
-            share={"specimen": 0.7, "patient.update": 1.5},
+            warmup_s=6, failover_s=35, after_s=5, settle_s=45,
+            # Fewer tubes, so that several runs fit on two cores; more orders than amendments, so
+            # that what befalls one message of a queue befalls an order.
+            share={"specimen": 0.7, "patient.update": 0.9, "order.create": 1.3},
             asked={
                 "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
                 "OR-2": (30, _SHORT), "RS-1": (40, _SHORT), "RS-2": (3, _SHORT),
