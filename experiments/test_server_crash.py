@@ -8,7 +8,7 @@ from chaos.experiment import Experiment
 from chaos.faults import CrashLoop, Kill, LoseRoom
 from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day, statistics_batch
-from stacks.hospital.primary import database_primary
+from stacks.hospital.primary import database_primary, wait_for_spare
 from stacks.hospital.traffic.presets import Preset
 
 
@@ -22,7 +22,7 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
             experiment.inject(Kill(database_primary(experiment.stack)), lease_s=preset.lease_s),
         ):
             with experiment.traffic(statistics_batch()):
-                experiment.wait(preset.failover_s, why="the spares must take over")
+                wait_for_spare(experiment, preset.failover_s)
         experiment.wait(preset.after_s, why="the servers are back")
     experiment.settle(preset.settle_s)
     experiment.expect(
@@ -43,7 +43,9 @@ def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the node is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(preset.need, "RA-1", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "FO-2")
+        *claims(
+            preset.need, "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "FO-2"
+        )
     )
 
 
@@ -84,7 +86,7 @@ def test_room_a_lost(experiment: Experiment, preset: Preset) -> None:
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(LoseRoom("A"), lease_s=preset.lease_s):
-            experiment.wait(preset.failover_s, why="room B must carry the hospital")
+            wait_for_spare(experiment, preset.failover_s)
         experiment.wait(preset.after_s, why="room A is back")
     experiment.settle(preset.settle_s)
     experiment.expect(

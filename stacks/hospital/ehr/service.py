@@ -50,8 +50,6 @@ class DatabaseCheck:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> None:
-        if planted("health-from-memory") and self._schema.ready:
-            return
         try:
             await self._within(READ_CHECK_S, self._look())
         except Unavailable as error:

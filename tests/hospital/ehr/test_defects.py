@@ -49,12 +49,11 @@ def test_defects_at_order_entry(
 
 @pytest.mark.slow
 def test_defects_when_the_primary_dies(cluster: Cluster, raised: Callable[..., Ehr]) -> None:
-    """No fallback, wrong charts, false health, false promises, no failover: each as named."""
+    """No fallback, wrong charts, false promises, no failover: each as named."""
     standby = cluster.add_standby()
     names = (
         "reads-need-primary",
         "cache-wrong-patient",
-        "health-from-memory",
         "ack-before-commit",
         "one-node-only",
     )
@@ -77,12 +76,11 @@ def test_defects_when_the_primary_dies(cluster: Cluster, raised: Callable[..., E
     mixed = nodes["cache-wrong-patient"]
     assert {one["id"] for one in mixed.chart("M-1")} == {"M-1", "P-1"}
     assert {one["id"] for one in mixed.chart("M-11")} == {"M-1", "P-1"}, "another patient's"
-    assert nodes["health-from-memory"].health()["status"] == "ready"
     promised = nodes["ack-before-commit"].post(order("P-2", "M-1"))
     assert promised.status_code == 201
     until("the broken promise", lambda: "promise_broken" in nodes["ack-before-commit"].log())
     cluster.promote()
     until("a primary", lambda: standby.query("SELECT pg_is_in_recovery()") == [(False,)])
-    until("recovered", lambda: nodes["health-from-memory"].post(patient("M-3")).status_code == 201)
+    until("recovered", lambda: nodes["reads-need-primary"].post(patient("M-3")).status_code == 201)
     assert nodes["one-node-only"].post(patient("M-4")).status_code == 503
     assert "P-2" not in {one["key"] for one in nodes["cache-wrong-patient"].export()}
