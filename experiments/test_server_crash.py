@@ -43,9 +43,7 @@ def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the node is back")
     experiment.settle(preset.settle_s)
     experiment.expect(
-        *claims(
-            preset.need, "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "FO-2"
-        )
+        *claims(preset.need, "RA-1", "RA-2", "RA-3", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3", "FO-2")
     )
 
 
@@ -69,7 +67,7 @@ def test_engine_down(experiment: Experiment, preset: Preset) -> None:
     with experiment.traffic(hospital_day(preset)):
         experiment.steady(preset.warmup_s)
         with experiment.inject(Kill("engine"), lease_s=preset.lease_s):
-            experiment.wait(preset.window_s, why="orders and results wait where they are")
+            experiment.wait(preset.critical_s, why="orders and results wait where they are")
         experiment.wait(preset.after_s, why="the engine is back; backlogs drain")
     experiment.settle(preset.settle_s)
     experiment.expect(

@@ -15,12 +15,17 @@ VARIABLE = "HOSPITAL_BUG"
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One planted defect: in which service, what goes wrong, and which claims must break."""
+    """One planted defect: in which service, what goes wrong, and which claims must break.
+
+    `shown_by`: the experiment in which exactly these claims break; empty when none shows it, and
+    the comment beside it says why.
+    """
 
     name: str
     where: str
     story: str
     claims: tuple[str, ...]
+    shown_by: str
 
 
 _ALL = (
@@ -30,77 +35,109 @@ _ALL = (
         "engine",
         "Acknowledges first and writes to its queue a moment later: a kill loses the message.",
         ("IN-1", "OR-2"),
+        shown_by="engine-killed",
     ),
     Bug(
         "late-ack-shift",
         "engine",
         "Does not compare MSA-2 with MSH-10: a late acknowledgement counts for the next message.",
-        ("IN-1", "OR-2", "IN-3"),
+        ("IN-1", "OR-2"),
+        shown_by="late-acknowledgements",
     ),
     Bug(
         "no-retry-after-timeout",
         "engine",
         "A message whose acknowledgement timed out goes to the error queue, and nobody looks.",
-        ("OR-2", "IN-1"),
+        ("IN-1", "OR-2"),
+        shown_by="late-acknowledgements",
     ),
     Bug(
         "poison-blocks-channel",
         "engine",
         "Retries a refused message for ever at the head: everything behind it waits.",
         ("OR-2", "RS-3"),
+        # A message that is refused for good must be in the traffic; then its own order would never
+        # arrive on a sound stack either. A test of the engine alone shows it.
+        shown_by="",
     ),
     Bug(
         "retry-storm",
         "engine",
         "On a time-out enqueues the message again under a new MSH-10: copies multiply.",
-        ("IN-2", "PR-1"),
+        ("IN-2", "OR-2"),
+        shown_by="late-acknowledgements",
     ),
     Bug(
         "queue-in-memory",
         "engine",
         "Keeps its queue in memory only: a kill loses everything acknowledged and not delivered.",
         ("IN-1", "OR-2"),
+        shown_by="engine-killed",
     ),
-    Bug("newest-first-replay", "engine", "Replays its backlog newest first.", ("IN-2",)),
+    Bug(
+        "newest-first-replay",
+        "engine",
+        "Replays its backlog newest first.",
+        ("IN-2",),
+        shown_by="lis-down",
+    ),
     # lis
     Bug(
         "prelim-overwrites-final",
         "lis",
         "Replays a late preliminary result after the final one, and the record takes it.",
         ("IN-2",),
+        shown_by="lis-down",
     ),
     Bug(
         "unmatched-result-dropped",
         "lis",
         "Throws away a result whose order has not arrived yet.",
-        ("RS-1", "IN-1"),
+        ("IN-1", "RS-1"),
+        shown_by="lis-down",
     ),
     Bug(
         "critical-not-listed",
         "lis",
         "The phone list misses critical results whose delivery to the record is pending.",
         ("RS-2",),
+        shown_by="engine-down",
     ),
-    Bug("stat-as-routine", "lis", "Urgent results wait behind routine ones.", ("RS-3",)),
-    Bug("results-mixed", "lis", "After a reconnection two results change patients.", ("IN-3",)),
+    Bug(
+        "stat-as-routine",
+        "lis",
+        "Urgent results wait behind routine ones.",
+        ("RS-3",),
+        shown_by="network-slowdown",
+    ),
+    Bug(
+        "results-mixed",
+        "lis",
+        "After a reconnection two results change patients.",
+        ("IN-3",),
+        shown_by="engine-killed",
+    ),
     # analysers
     Bug(
         "stops-when-lis-down",
         "analysers",
         "The line stops when the laboratory system is away.",
-        ("RS-1", "FO-2"),
+        ("RS-1",),
+        shown_by="lis-down",
     ),
     Bug(
         "buffer-in-memory",
         "analysers",
         "Holds results in memory only: a kill or a reconnection loses them.",
-        ("RS-1", "IN-1"),
+        ("IN-1", "RS-1"),
+        shown_by="lis-down",
     ),
     Bug(
         "drops-when-buffer-100",
         "analysers",
         "Silently drops results beyond the hundredth held one.",
-        ("RS-1", "IN-1"),
+        ("IN-1", "RS-1"),
+        shown_by="lis-down",
     ),
     # ehr
     Bug(
@@ -108,92 +145,145 @@ _ALL = (
         "ehr",
         "Charts are read from the primary database only: no fallback to the standby.",
         ("RA-1",),
+        shown_by="primary-lost-copy-away",
     ),
-    Bug("ack-before-commit", "ehr", "Answers 201 before the transaction is committed.", ("IN-1",)),
+    Bug(
+        "ack-before-commit",
+        "ehr",
+        "Answers 201 before the transaction is committed.",
+        ("IN-1",),
+        shown_by="database-primary-lost",
+    ),
     Bug(
         "duplicate-on-retry",
         "ehr",
         "Ignores If-None-Exist: a client's retry stores the same order twice.",
         ("IN-2",),
+        shown_by="app-node-crash",
     ),
     Bug(
         "shed-fifo",
         "ehr",
         "One blind queue for all classes: mass reads of elective care starve emergencies.",
         ("PR-1",),
+        shown_by="overload",
     ),
     Bug(
-        "shed-urgent-first", "ehr", "Sheds in the wrong order: urgent requests go first.", ("PR-1",)
+        "shed-urgent-first",
+        "ehr",
+        "Sheds in the wrong order: urgent requests go first.",
+        ("PR-1",),
+        shown_by="overload",
     ),
     Bug(
         "cache-wrong-patient",
         "ehr",
         "Caches charts under a key that two patients share after a failover or a merge.",
-        ("IN-3",),
+        ("IN-3", "RA-1"),
+        shown_by="primary-lost-copy-away",
     ),
     Bug(
         "one-node-only",
         "ehr",
         "The database address list holds the first node only.",
-        ("FO-1", "RA-1", "OR-1"),
+        ("FO-1", "OR-1"),
+        shown_by="database-primary-lost",
     ),
     Bug(
         "order-not-sent",
         "ehr",
         "Orders accepted while the engine is down never enter the outbox.",
-        ("OR-2", "IN-1"),
+        ("IN-1", "OR-2"),
+        shown_by="engine-down",
     ),
     Bug(
-        "health-from-memory",
+        "order-needs-engine",
         "ehr",
-        "Health says ready from memory while the database hangs.",
-        ("DT-1",),
+        "Refuses orders when the engine is away.",
+        ("OR-1",),
+        shown_by="engine-down",
     ),
-    Bug("order-needs-engine", "ehr", "Refuses orders when the engine is away.", ("OR-1", "FO-2")),
-    # ro-copy and topology
+    # ro-copy
     Bug(
         "copy-stale-marked-now",
         "ro-copy",
         "The refresh job is dead for days and the marker still says now.",
         ("RA-2",),
+        shown_by="app-node-crash",
     ),
-    Bug("copy-accepts-writes", "ro-copy", "Answers 200 to a write and drops it.", ("RA-3", "IN-1")),
+    Bug(
+        "copy-accepts-writes",
+        "ro-copy",
+        "Answers 200 to a write and drops it.",
+        ("RA-3",),
+        shown_by="app-node-crash",
+    ),
     Bug(
         "copy-no-marker",
         "ro-copy",
         "Nothing tells the read-only copy from the live record.",
         ("RA-3",),
+        shown_by="app-node-crash",
     ),
     Bug(
         "copy-misses-new-patients",
         "ro-copy",
         "Patients admitted after the first refresh are never copied.",
         ("RA-2",),
+        shown_by="app-node-crash",
     ),
+    # topology
     Bug(
         "copy-in-room-a",
         "topology",
         "The read-only copy lives in room A, on the storage that it should survive.",
-        ("RA-1",),
+        ("RA-1", "RA-2"),
+        shown_by="room-a-lost-in-maintenance",
     ),
-    Bug("standby-gone", "topology", "There is no second database node.", ("FO-1", "RA-1", "OR-1")),
+    Bug(
+        "standby-gone",
+        "topology",
+        "There is no second database node.",
+        ("FO-1", "OR-1"),
+        shown_by="database-primary-lost",
+    ),
     # database
     Bug(
         "asynchronous-standby",
         "database",
         "Replication is asynchronous and is reported as no data lost.",
         ("IN-1",),
+        shown_by="database-primary-lost",
     ),
-    Bug("no-failover", "database", "Failover is paused: nobody takes over.", ("FO-1", "OR-1")),
+    Bug(
+        "no-failover",
+        "database",
+        "Failover is paused: nobody takes over.",
+        ("FO-1", "OR-1"),
+        shown_by="database-primary-lost",
+    ),
     Bug(
         "stale-primary-writable",
         "database",
         "A paused and resumed primary goes on accepting writes.",
-        ("IN-4",),
+        ("IN-1", "IN-2", "IN-4"),
+        shown_by="database-primary-hung",
     ),
     # gam
-    Bug("gam-needs-ehr", "gam", "An admission waits for the record system.", ("FO-2",)),
-    Bug("merge-wrong-patient", "gam", "A merge sends the wrong source patient.", ("IN-3",)),
+    Bug(
+        "gam-needs-ehr",
+        "gam",
+        "An admission waits for the record system.",
+        ("FO-2",),
+        shown_by="engine-down",
+    ),
+    Bug(
+        "merge-wrong-patient",
+        "gam",
+        "A merge sends the wrong source patient.",
+        ("IN-3",),
+        shown_by="app-node-crash",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 

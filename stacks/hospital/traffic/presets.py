@@ -77,6 +77,7 @@ RUSH: Mapping[str, float] = {
     "mass.report/P4": 50.0, "mass.report/P3": 25.0, "chart.read/P3": 25.0,
 }  # fmt: skip
 TURNAROUND_HOSPITAL_S = 97 * 60.0  # RS-3: urgent tests in degraded mode
+CRITICAL_HOSPITAL_S = 30 * 60.0  # RS-2: until a carer knows
 ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
 
 
@@ -106,6 +107,11 @@ class Preset:
     def turnaround_s(self) -> float:
         """Real seconds of a window in which a late urgent test shows (97 min at this speed)."""
         return max(self.window_s, TURNAROUND_HOSPITAL_S / self.speed + 10.0)
+
+    @property
+    def critical_s(self) -> float:
+        """Real seconds of a window in which a critical result that nobody is told of shows."""
+        return max(self.window_s, CRITICAL_HOSPITAL_S / self.speed + 10.0)
 
     @property
     def lease_s(self) -> float:
