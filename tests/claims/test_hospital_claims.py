@@ -495,3 +495,28 @@ def test_no_final_read(ident: str, spoil: Spoil) -> None:
     """Without a final read nobody is accused, and nothing that needs it is held."""
     found = verdict(ident, spoil)
     assert found.verdict is TABLE[ident].unread, found.reason
+
+
+def test_shed_requests_count_although_the_traffic_stopped_before_they_came_again() -> None:
+    """PR-1: who was told to come again later was shed, whatever became of him afterwards."""
+
+    def shed_and_cut(day: Day) -> None:
+        for op in day.of("back.office"):
+            op.outcome, op.shed, op.reason = "unknown", "overloaded: P4 is shed", "cut short: stop"
+
+    found = verdict("PR-1", shed_and_cut)
+    assert found.verdict is HELD, found.reason
+    assert " 0 elective requests shed" not in found.reason
+
+
+def test_a_result_that_waits_for_its_order_is_not_lost_by_the_line() -> None:
+    """RS-1 is about the line; the loss of the order is told by IN-1."""
+    waits = change("lis", "report", status="registered")
+    assert verdict("RS-1", waits).verdict is HELD
+    assert verdict("IN-1", waits).verdict is BROKEN
+
+
+def test_a_watcher_that_never_saw_the_copy_does_not_accuse_it_of_silence() -> None:
+    """RA-2: silence counts only for a copy that was heard before."""
+    deaf = looks("copy.asof", lambda s: s.at > 0, ok=False)
+    assert verdict("RA-2", deaf).verdict is INCONCLUSIVE
