@@ -53,6 +53,7 @@ class Desks:
         self._results: dict[str, tuple[Op, Order]] = {}
         self._stats: dict[str, Op] = {}
         self._criticals: dict[str, _Critical] = {}
+        self._unsure: set[tuple[str, str]] = set()  # (service, specimen): acknowledged, no answer
         self._surprises: dict[str, Item] = {}
         self._after = {"console": 0, "record": 0, "lis": 0}
 
@@ -182,18 +183,27 @@ class Desks:
         answer = self._ask(service, Ask("GET", "/criticals?open=1", headers=_marks()))
         if answer is None or not answer.good:
             return False
-        for item in _items(answer):
-            entry = self._criticals.get(str(item.get("id") or item.get("specimen", "")))
-            if entry is None:
-                continue
-            body = msgspec.json.encode({"carer": entry.carer})
-            path = f"/criticals/{entry.specimen}/ack"
-            taken = self._ask(service, Ask("POST", path, body, _marks()))
-            if taken is None or not taken.good:
+        listed = {str(i.get("id") or i.get("specimen", "")): i for i in _items(answer)}
+        # What was acknowledged without an answer may be off the list already: ask again.
+        again = {specimen: {} for at, specimen in self._unsure if at == service}
+        for specimen, item in {**again, **listed}.items():
+            entry = self._criticals.get(specimen)
+            if entry is not None and not self._acknowledge(entry, service, item):
                 return False
-            self._criticals.pop(entry.specimen, None)
-            patient = str(_decoded(taken).get("patient", item.get("patient", "")))
-            entry.op.ok(str(taken.status), service, patient, entry.carer)
+        return True
+
+    def _acknowledge(self, entry: _Critical, service: str, item: Item) -> bool:
+        """Tell the service who took the result; the first carer stays, so twice does no harm."""
+        body = msgspec.json.encode({"carer": entry.carer})
+        path = f"/criticals/{entry.specimen}/ack"
+        taken = self._ask(service, Ask("POST", path, body, _marks()))
+        if taken is None or not taken.good:
+            self._unsure.add((service, entry.specimen))
+            return False
+        self._criticals.pop(entry.specimen, None)
+        self._unsure.discard((service, entry.specimen))
+        patient = str(_decoded(taken).get("patient", item.get("patient", "")))
+        entry.op.ok(str(taken.status), service, patient, entry.carer)
         return True
 
     # ------------------------------------------------------------ common
