@@ -1,11 +1,11 @@
-"""The laboratory system away for hours, and an engine whose partner answers too late."""
+"""The laboratory system away for hours, and an engine whose partner answers too late or never."""
 
 from __future__ import annotations
 
 import pytest
 
 from chaos.experiment import Experiment
-from chaos.faults import Kill, Latency
+from chaos.faults import Cut, Kill, Latency
 from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day
 from stacks.hospital.traffic.presets import Preset
@@ -45,6 +45,21 @@ def test_acknowledgements_come_too_late(experiment: Experiment, preset: Preset) 
             with experiment.inject(slow, lease_s=preset.lease_s):
                 experiment.wait(max(EPISODE_S, preset.window_s / EPISODES))
             experiment.wait(BETWEEN_S, why="acknowledgements come in time again")
+        experiment.wait(preset.after_s, why="the backlog drains")
+    experiment.settle(preset.settle_s)
+    experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))
+
+
+@pytest.mark.experiment("messages-swallowed")
+def test_messages_vanish_on_the_way(experiment: Experiment, preset: Preset) -> None:
+    """The network swallows what the engine sends to the laboratory: no answer, no error."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        for _ in range(EPISODES):
+            silence = Cut("engine>lis.mllp", silent=True)
+            with experiment.inject(silence, lease_s=preset.lease_s):
+                experiment.wait(max(EPISODE_S, preset.window_s / EPISODES))
+            experiment.wait(BETWEEN_S, why="the link carries messages again")
         experiment.wait(preset.after_s, why="the backlog drains")
     experiment.settle(preset.settle_s)
     experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))

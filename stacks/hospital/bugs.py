@@ -49,7 +49,7 @@ _ALL = (
         "engine",
         "A message whose acknowledgement timed out goes to the error queue, and nobody looks.",
         ("IN-1", "OR-2"),
-        shown_by="late-acknowledgements",
+        shown_by="messages-swallowed",
     ),
     Bug(
         "poison-blocks-channel",

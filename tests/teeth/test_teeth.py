@@ -32,6 +32,7 @@ SLOW = frozenset(
         "drops-when-buffer-100",
         "merge-wrong-patient",
         "no-failover",
+        "no-retry-after-timeout",
         "order-needs-engine",
         "order-not-sent",
         "one-node-only",
