@@ -64,7 +64,8 @@ class Merges:
 @dataclass(frozen=True)
 class RightSubject:
     """Answers of `answers` kinds and records of `records` (operation kind → record kinds with the
-    same key) name the ledger's patient. `stores` must have been read to their end. `labels`:
+    same key) name the ledger's patient. `stores` must have been read to their end; a store that
+    is not among them may be behind (a copy), and is only asked for wrong patients. `labels`:
     stores that keep what is printed on the tube and never hear of a merge."""
 
     id: str
@@ -162,7 +163,7 @@ class RightSubject:
 class _Records:
     def __init__(self, claim: RightSubject, history: History) -> None:
         self.looked_at, self.expected = 0, ""
-        self._labels = claim.labels
+        self._labels, self._current = claim.labels, claim.stores
         self.wrong: list[Stored] = []
         self.stale: list[Stored] = []
         self.some: list[Stored] = []
@@ -199,7 +200,7 @@ class _Records:
         if row.subject in self._merges.right(subject):
             return
         if row.subject in self._merges.ever(subject):
-            self.stale.append(row)
+            self.stale += [row] if row.store in self._current else []
         else:
             self.expected = self.expected or subject
             self.wrong.append(row)

@@ -520,3 +520,19 @@ def test_a_watcher_that_never_saw_the_copy_does_not_accuse_it_of_silence() -> No
     """RA-2: silence counts only for a copy that was heard before."""
     deaf = looks("copy.asof", lambda s: s.at > 0, ok=False)
     assert verdict("RA-2", deaf).verdict is INCONCLUSIVE
+
+
+def test_a_copy_that_is_behind_is_not_accused_of_mixing_patients_up() -> None:
+    """IN-3: the copy may still show who was merged a moment ago, but never a strange patient."""
+
+    def copied(subject: str) -> Spoil:
+        def spoil(day: Day) -> None:
+            row = replace(day.stored("gam", "patient")[0], store="ro-copy", key="A0000")
+            day.rows = [r for r in day.rows if (r.store, r.key) != ("ro-copy", "A0000")]
+            day.rows.append(replace(row, subject=subject))
+
+        return spoil
+
+    carried_out = merged("ok", carried_out=True)
+    assert verdict("IN-3", carried_out, copied("A0000")).verdict is HELD
+    assert verdict("IN-3", carried_out, copied("M-STRANGER")).verdict is BROKEN

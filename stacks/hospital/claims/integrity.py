@@ -19,10 +19,11 @@ from stacks.hospital.claims.places import (
     DATABASES,
     ENGINE,
     FILED,
-    HOMES,
     RANKS,
     STORES,
     UPDATES,
+    homes,
+    there,
 )
 
 
@@ -40,7 +41,13 @@ class NothingLost:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         return WritesKept(
-            self.id, self.statement, self.need, HOMES, queues=ENGINE, updates=UPDATES, once=False
+            self.id,
+            self.statement,
+            self.need,
+            homes(history),
+            queues=ENGINE,
+            updates=UPDATES,
+            once=False,
         ).judge(history)
 
 
@@ -61,8 +68,8 @@ class NothingTwice:
         """Pure: the same history always gives the same verdict."""
         this = (self.id, self.statement)
         parts = [
-            NoDoubles(*this, self.need, STORES).judge(history),
-            NoRegression(*this, "report", "lis", DATABASES, RANKS).judge(history),
+            NoDoubles(*this, self.need, there(history, STORES)).judge(history),
+            NoRegression(*this, "report", "lis", there(history, DATABASES), RANKS).judge(history),
             InOrder(*this, "order.create", "lis", "order").judge(history),
             DrainedInTime(*this, most_s=4 * 3600.0 / history.speed).judge(history),
         ]
@@ -85,10 +92,9 @@ class NobodyMixedUp:
     )  # fmt: skip
     window: str = "fault"
 
-    @property
-    def _subjects(self) -> RightSubject:
+    def _subjects(self, history: History) -> RightSubject:
         return RightSubject(
-            self.id, self.statement, self.need, self.answers, FILED, STORES,
+            self.id, self.statement, self.need, self.answers, FILED, there(history, STORES),
             labels=("analysers",),
         )  # fmt: skip
 
@@ -96,15 +102,18 @@ class NobodyMixedUp:
         """Pure: the same history always gives the same verdict."""
         content = SameContent(
             self.id, self.statement, ("analysers", "specimen"),
-            tuple((store, "report") for store in ("lis", *DATABASES)), states=("final",),
+            tuple((store, "report") for store in ("lis", *there(history, DATABASES))),
+            states=("final",),
         )  # fmt: skip
         return together(
-            self.id, self.statement, [self._subjects.judge(history), content.judge(history)]
+            self.id,
+            self.statement,
+            [self._subjects(history).judge(history), content.judge(history)],
         )
 
     def unsteady(self, history: History) -> list[str]:
         """A wrong patient before any fault."""
-        return self._subjects.unsteady(history)
+        return self._subjects(history).unsteady(history)
 
 
 @dataclass(frozen=True)

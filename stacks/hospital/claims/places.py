@@ -1,6 +1,7 @@
 """Where every kind of write must lie in the end, as the hospital's systems hand it on.
 
-It judges nothing; claims read it.
+It judges nothing; claims read it. A standby that the topology of the run does not have is no
+place; one that was there and could not be read is.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chaos.claims.kept import Home
+from chaos.journal.history import History
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
 ENGINE = ("engine",)
@@ -63,3 +65,18 @@ FILED: Mapping[str, tuple[str, ...]] = {
     "specimen.load": ("specimen", "report"),
 }
 """Operation kind → kinds of records with the same key and the same patient."""
+
+
+def there(history: History, stores: tuple[str, ...]) -> tuple[str, ...]:
+    """The stores without a database node that this run's topology does not have."""
+    known = history.run.services if history.run else {}
+    nodes = [name for name in DATABASES if name in known] or list(DATABASES)
+    return tuple(name for name in stores if name not in DATABASES or name in nodes)
+
+
+def homes(history: History) -> Mapping[str, tuple[Home, ...]]:
+    """HOMES as far as this run's topology has them."""
+    return {
+        kind: tuple(home for home in places if there(history, (home.store,)))
+        for kind, places in HOMES.items()
+    }
