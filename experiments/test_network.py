@@ -13,6 +13,7 @@ from stacks.hospital.traffic.presets import Preset
 EVERYWHERE = tuple(LinksOf(room) for room in ("A", "B", "lab", "C"))
 SLOW_MS = 10  # each way; ten times and more what a hospital's own network takes
 SLOW_KB_PER_S = 500
+GIVEN_UP_MS = 6_000  # carers wait 4 s for the answer to what they wrote
 
 
 @pytest.mark.experiment("network-slowdown")
@@ -57,3 +58,16 @@ def test_a_link_flaps(experiment: Experiment, preset: Preset) -> None:
         experiment.wait(preset.after_s, why="the link stays up")
     experiment.settle(preset.settle_s)
     experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "RS-1", "IN-1", "IN-2", "IN-3"))
+
+
+@pytest.mark.experiment("answers-too-late")
+def test_answers_come_too_late(experiment: Experiment, preset: Preset) -> None:
+    """One node of the record answers after its carers gave up and asked the other: once is once."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        slow = Latency("wards>ehr-a.http", latency_ms=GIVEN_UP_MS)
+        with experiment.inject(slow, lease_s=preset.lease_s):
+            experiment.wait(preset.window_s)
+        experiment.wait(preset.after_s, why="answers come in time again")
+    experiment.settle(preset.settle_s)
+    experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))

@@ -158,8 +158,8 @@ _ALL = (
         "duplicate-on-retry",
         "ehr",
         "Ignores If-None-Exist: a client's retry stores the same order twice.",
-        ("IN-2",),
-        shown_by="app-node-crash",
+        ("IN-2", "OR-2"),
+        shown_by="answers-too-late",
     ),
     Bug(
         "shed-fifo",
