@@ -8,7 +8,7 @@ SEED ?= 7
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow teeth lint bench heal clean load-ui
+.PHONY: help setup demo test slow teeth all-teeth lint bench heal clean load-ui
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +39,13 @@ test: $(VENV)/.dev ## Every fast test, then one experiment on the real hospital 
 	@$(RUN) run app-node-crash --preset smoke --seed $(SEED)
 
 slow: $(VENV)/.dev ## Tests on real PostgreSQL and the whole hospital, and the kill -9 campaign
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -m "slow and not teeth"
 
 teeth: $(VENV)/.dev ## Plant each defect in turn: exactly its claims must break
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m teeth tests/teeth
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "teeth and not slow" tests/teeth
+
+all-teeth: $(VENV)/.dev ## The same with every defect (twice as long)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m teeth tests/teeth
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, layers
 	@$(BIN)/ruff format --check .

@@ -40,7 +40,6 @@ SLOW = frozenset(
         "prelim-overwrites-final",
         "one-node-only",
         "queue-in-memory",
-        "results-mixed",
     }
 )
 # People retry an order for 45 s before they give up: the short preset's outage is over by then.
