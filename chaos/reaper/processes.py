@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from .step import PATIENCE_S, Step, StepFailed
 
+QUIET_LOOKS = 3
 KILL_S = 3.0  # all processes of a scope must be gone by then
 SIGNAL_S = 2.0  # all processes of a scope must have taken a signal by then
 OLD_KEPT_S = 1.0
@@ -116,7 +117,7 @@ def find(scope: Step) -> dict[int, Stat]:
     old = _elders.of(born)
     every: dict[int, Stat] = {}
     found: dict[int, Stat] = {}
-    for name in os.listdir("/proc"):
+    for name in reversed(os.listdir("/proc")):  # the youngest first: they vanish soonest
         if not name.isdigit() or (pid := int(name)) in old:
             continue
         if (seen := stat(pid)) is None or seen.state in "ZX":
@@ -180,11 +181,14 @@ def read_pidfile(path: object) -> tuple[int, int] | None:
 
 
 def kill(scope: Step) -> str:
-    """SIGKILL every process of the scope until two looks in a row find none."""
+    """SIGKILL every process of the scope until QUIET_LOOKS in a row find none.
+
+    One look may miss a child that was born while its parent ended.
+    """
     deadline = time.monotonic() + KILL_S
     ended: set[int] = set()
     quiet = 0
-    while quiet < 2:
+    while quiet < QUIET_LOOKS:
         found = find(scope)
         quiet = 0 if found else quiet + 1
         if found and not ended:
