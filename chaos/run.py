@@ -80,7 +80,8 @@ def create(
             machine=f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs",
             **more,
         )
-        write_atomically(folder / "run.json", msgspec.json.format(msgspec.json.encode(run)))
+        told = msgspec.structs.replace(run, folder=folder.name)  # evidence may be moved and shared
+        write_atomically(folder / "run.json", msgspec.json.format(msgspec.json.encode(told)))
     except OSError as error:
         raise RunFolderError(f"cannot make a run folder under {out}: {why(error)}") from error
     return run
