@@ -14,6 +14,7 @@ LATE_MS = 7_000  # beyond the engine's own time-out for an acknowledgement
 EPISODE_S = 6.0  # at least one acknowledgement comes too late
 EPISODES = 4
 BETWEEN_S = 1.0
+DEAD_S = 3.0
 
 
 @pytest.mark.experiment("lis-down")
@@ -61,5 +62,20 @@ def test_messages_vanish_on_the_way(experiment: Experiment, preset: Preset) -> N
                 experiment.wait(max(EPISODE_S, preset.window_s / EPISODES))
             experiment.wait(BETWEEN_S, why="the link carries messages again")
         experiment.wait(preset.after_s, why="the backlog drains")
+    experiment.settle(preset.settle_s)
+    experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))
+
+
+@pytest.mark.experiment("engine-killed-with-backlog")
+def test_engine_killed_with_a_backlog(experiment: Experiment, preset: Preset) -> None:
+    """The laboratory is down, its messages wait in the engine, and the engine dies, too."""
+    with experiment.traffic(hospital_day(preset)):
+        experiment.steady(preset.warmup_s)
+        with experiment.inject(Kill("lis"), lease_s=preset.lease_s):
+            experiment.wait(preset.window_s / 2, why="messages for the laboratory pile up")
+            with experiment.inject(Kill("engine"), lease_s=preset.lease_s):
+                experiment.wait(DEAD_S)
+            experiment.wait(preset.window_s / 2, why="the engine has its backlog again")
+        experiment.wait(preset.after_s, why="the LIS is back; backlogs drain")
     experiment.settle(preset.settle_s)
     experiment.expect(*claims(preset.need, "RA-1", "OR-1", "OR-2", "IN-1", "IN-2", "IN-3"))

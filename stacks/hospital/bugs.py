@@ -72,7 +72,7 @@ _ALL = (
         "engine",
         "Keeps its queue in memory only: a kill loses everything acknowledged and not delivered.",
         ("IN-1", "OR-2"),
-        shown_by="engine-killed",
+        shown_by="engine-killed-with-backlog",
     ),
     Bug(
         "newest-first-replay",
@@ -87,7 +87,7 @@ _ALL = (
         "lis",
         "Replays a late preliminary result after the final one, and the record takes it.",
         ("IN-2",),
-        shown_by="lis-down",
+        shown_by="engine-killed",
     ),
     Bug(
         "unmatched-result-dropped",
