@@ -18,7 +18,7 @@ from chaos.verdict import Judgement
 
 
 def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
-    """Read the journal, judge the claims, write verdicts.json, report.html and junit.xml."""
+    """Read the journal, judge the claims, write verdicts.json and the pages."""
     history = History.read(run.journal)
     judgement = judge(history, claims)
     judgement = msgspec.structs.replace(
@@ -32,13 +32,17 @@ def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
 
 
 def write_report(run: Run, history: History, judgement: Judgement) -> None:
-    """Write the pages again from what was judged."""
-    page = report.html(
-        history, judgement, command=run.command, folder=run.path.name, story=run.story
-    )
-    write_atomically(run.path / "report.html", page.encode())
-    cases = report.junit(judgement, folder=run.path.name, command=run.command)
-    write_atomically(run.path / "junit.xml", cases.encode())
+    """Write report.html, summary.md and junit.xml again from what was judged."""
+    command, folder, story = run.command, run.path.name, run.story
+    pages = {
+        "report.html": report.html(history, judgement, command=command, folder=folder, story=story),
+        "summary.md": report.markdown(
+            history, judgement, command=command, folder=folder, story=story
+        ),
+        "junit.xml": report.junit(judgement, command=command, folder=folder),
+    }
+    for name, text in pages.items():
+        write_atomically(run.path / name, text.encode())
 
 
 def read_judgement(run: Run) -> Judgement:

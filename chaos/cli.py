@@ -1,4 +1,4 @@
-"""The command line: doctor, list, plan, run, up, down, judge, report, heal, load-ui.
+"""The command line: doctor, list, plan, run, judge, report, gate, up, down, load-ui, heal.
 
 It is glue and decides nothing. Exit codes: 0 held, 1 broken, 2 inconclusive, 3 void, 4 aborted,
 64 usage.
@@ -169,7 +169,7 @@ def judge(folder: RunFolder, experiments: Experiments = None, json_: Json = Fals
 
 @app.command()
 def report(folder: RunFolder) -> int:
-    """Write report.html and junit.xml again from what was judged."""
+    """Write report.html, summary.md and junit.xml again from what was judged."""
     from chaos import archive
     from chaos.journal.history import History
 
@@ -179,6 +179,33 @@ def report(folder: RunFolder) -> int:
     archive.write_report(made, History.read(made.journal), archive.read_judgement(made))
     out.print(str(made.path / "report.html"), highlight=False)
     return Exit.HELD
+
+
+@app.command()
+def gate(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, judged before.")],
+    must_hold: Annotated[
+        list[str] | None, typer.Option(help="A claim that must have been shown; repeatable.")
+    ] = None,
+    json_: Json = False,
+) -> int:
+    """Go or no-go from judged runs: exit 0 go, 1 no-go. What was not shown counts against going."""
+    from chaos import archive
+    from chaos.gate import Policy, decide
+
+    made = [runs.load(folder) for folder in folders]
+    for run_ in made:
+        if not (run_.path / "verdicts.json").exists():
+            raise Refusal(f"{run_.path} was not judged yet: hospital-chaos judge {run_.path}")
+    policy = Policy(must_hold=tuple(must_hold or ()))
+    decision = decide([archive.read_judgement(run_) for run_ in made], policy)
+    if json_:
+        _print_json(msgspec.to_builtins(decision))
+    else:
+        out.print("[green]go[/]" if decision.go else "[bold red]no-go[/]")
+        for line in (*decision.reasons, *decision.notes):
+            out.print(f"  {escape(line)}", highlight=False)
+    return Exit.HELD if decision.go else Exit.BROKEN
 
 
 @app.command("heal")

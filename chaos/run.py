@@ -35,7 +35,6 @@ class Run(msgspec.Struct, frozen=True):
     experiment: str = ""  # pytest node id
     story: str = ""
     machine: str = ""
-    stack: dict[str, Any] = {}
 
     @property
     def path(self) -> Path:

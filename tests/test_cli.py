@@ -77,7 +77,14 @@ def test_an_outcome_is_an_exit_code_and_a_complete_run_folder(
     returned, told = shell.run(name, "--seed", "3")
     assert (returned, told["outcome"], told["name"], told["seed"]) == (code, outcome, name, 3)
     folder = Path(told["folder"])
-    for part in ("run.json", "verdicts.json", "report.html", "junit.xml", "journal/harness.jsonl"):
+    for part in (
+        "run.json",
+        "verdicts.json",
+        "report.html",
+        "summary.md",
+        "junit.xml",
+        "journal/harness.jsonl",
+    ):
         assert (folder / part).stat().st_size > 0, part
     assert (folder / "logs" / "web.log").exists()
     written = json.loads((folder / "verdicts.json").read_text())
@@ -178,6 +185,17 @@ def test_a_killed_run_can_still_be_judged_and_leaves_nothing(shell: Shell) -> No
     assert done.returncode == 3, done.stderr
     assert told["outcome"] == "void"
     assert any("killed" in reason for reason in told["reasons"])
+
+
+def test_the_gate_is_open_only_for_what_held(shell: Shell) -> None:
+    """A held run goes, a broken one does not, and a claim that nobody showed counts against."""
+    held = shell.run("light-held")[1]["folder"]
+    broken = shell.run("light-broken")[1]["folder"]
+    assert shell("gate", held).returncode == 0
+    assert shell("gate", held, broken).returncode == 1
+    done = shell("gate", held, "--must-hold", "RA-1", "--json")
+    assert done.returncode == 1
+    assert "RA-1" in " ".join(json.loads(done.stdout)["reasons"])
 
 
 def test_doctor_list_and_heal_answer_people_and_machines(shell: Shell) -> None:
