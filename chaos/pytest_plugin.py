@@ -60,6 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"unknown runtime {runtime!r}; this build has: {known}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Experiments bound their own waits and heal on Ctrl-C: no other clock may kill them."""
+    if config.pluginmanager.hasplugin("timeout"):
+        for item in items:
+            if item.get_closest_marker("experiment"):
+                item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture
 def stack() -> Stack:
     """The system under test; a conftest.py beside the experiments gives it."""

@@ -12,6 +12,7 @@ It starts nothing and decides nothing; the two planted defects of a hospital's p
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from chaos.stack import Link, Port, Readiness, Room, Service, Stack, TopologyError, Volume
 from stacks.hospital.bugs import BUGS, VARIABLE
@@ -29,6 +30,7 @@ ROOMS = (
 )
 OUTSIDE = ("wards", "admissions", "laboratory")
 AUDIT = ("{python}", "-m", "stacks.hospital.audit")
+LOAD_UI = ("{python}", "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py")))
 
 
 def hospital(speed: float = DEFAULT_SPEED, defect: str | None = None) -> Stack:
@@ -49,7 +51,8 @@ def hospital(speed: float = DEFAULT_SPEED, defect: str | None = None) -> Stack:
     env = {"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted}
     return Stack(
         name="hospital", rooms=ROOMS, services=services, links=links, outside=OUTSIDE,
-        audit=AUDIT, env=env, speed=speed, defect=planted,
+        audit=AUDIT,
+        load=LOAD_UI, env=env, speed=speed, defect=planted,
     )  # fmt: skip
 
 
