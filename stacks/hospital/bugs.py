@@ -86,7 +86,7 @@ _ALL = (
         "prelim-overwrites-final",
         "lis",
         "Replays a late preliminary result after the final one, and the record takes it.",
-        ("IN-2",),
+        ("IN-1", "IN-2"),
         shown_by="engine-killed",
     ),
     Bug(
@@ -282,7 +282,9 @@ _ALL = (
         "gam",
         "A merge sends the wrong source patient.",
         ("IN-3",),
-        shown_by="app-node-crash",
+        # It mixes patients up on a quiet day, too: the warm-up is not steady and the run is void,
+        # before any fault could show it. A test of gam alone shows it.
+        shown_by="",
     ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}

@@ -32,7 +32,6 @@ SLOW = frozenset(
         "copy-accepts-writes",
         "drops-when-buffer-100",
         "duplicate-on-retry",
-        "merge-wrong-patient",
         "no-failover",
         "no-retry-after-timeout",
         "order-needs-engine",
