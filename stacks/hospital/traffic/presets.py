@@ -150,6 +150,8 @@ PRESETS: Mapping[str, Preset] = {
             # Fewer tubes, so that several runs fit on two cores; more orders than amendments, so
             # that what befalls one message of a queue befalls an order.
             share={"specimen": 0.7, "patient.update": 0.9, "order.create": 1.3},
+            # Batches: more at once than a node takes, however fast the machine is, and yet cheap.
+            rush={"mass.report/P4 batch": 6.0, "mass.report/P3 batch": 2.0, "chart.read/P3": 5.0},
             asked={
                 "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
                 "OR-2": (30, _SHORT), "RS-1": (40, _SHORT), "RS-2": (3, _SHORT),
