@@ -39,7 +39,7 @@ test: $(VENV)/.dev ## Every fast test, then one experiment on the real hospital 
 	@$(RUN) run app-node-crash --preset smoke --seed $(SEED)
 
 slow: $(VENV)/.dev ## Tests on real PostgreSQL and the whole hospital, and the kill -9 campaign
-	@$(BIN)/python -m pytest -q -m "slow and not teeth"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "slow and not teeth"
 
 teeth: $(VENV)/.dev ## Plant each defect in turn: exactly its claims must break
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "teeth and not slow" tests/teeth

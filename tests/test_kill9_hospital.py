@@ -67,7 +67,11 @@ def judged(reports: Path, env: dict[str, str]) -> None:
 def steps_of(state: Path, verb: str) -> list[dict[str, Any]]:
     """Undo steps of that kind (of any kind: '') in all leases that lie there now."""
     steps: list[dict[str, Any]] = []
-    for file in state.glob("*/*.lease.json"):
+    try:
+        files = list(state.glob("*/*.lease.json"))
+    except OSError:  # the reaper removes a run's folder while we look
+        return steps_of(state, verb) if state.exists() else []
+    for file in files:
         try:
             lease = json.loads(file.read_text())
         except (OSError, ValueError):

@@ -51,8 +51,7 @@ def hospital(speed: float = DEFAULT_SPEED, defect: str | None = None) -> Stack:
     env = {"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted}
     return Stack(
         name="hospital", rooms=ROOMS, services=services, links=links, outside=OUTSIDE,
-        audit=AUDIT,
-        load=LOAD_UI, env=env, speed=speed, defect=planted,
+        audit=AUDIT, load=LOAD_UI, env=env, speed=speed, defect=planted,
     )  # fmt: skip
 
 
