@@ -29,7 +29,7 @@ class Board:
         self.rows: list[dict[str, Any]] = []
         self.criticals: list[str] = []
         self.acked: dict[str, str] = {}
-        self.broken = self.read_only = False
+        self.broken = self.read_only = self.mute = False
         self.checks: dict[str, Any] = {}
         self._list = list_name
         self.service = FakeService(self._behave)
@@ -49,8 +49,11 @@ class Board:
             if self.read_only:
                 return 503, {"Retry-After": "1"}, outcome("transient", "no primary")
             specimen = path.split("/")[2]
-            self.acked[specimen] = json.loads(body)["carer"]
-            self.criticals.remove(specimen)
+            self.acked.setdefault(specimen, json.loads(body)["carer"])
+            if specimen in self.criticals:
+                self.criticals.remove(specimen)
+            if self.mute:  # done, and nobody learns of it
+                return 500, {}, outcome("timeout", "unknown")
             return 200, {}, {"id": specimen, "patient": "M1"}
         if path.startswith("/criticals"):
             found = [{"id": each, "patient": "M1"} for each in self.criticals]
@@ -180,6 +183,17 @@ def test_the_printer_is_the_last_way(floor: Floor) -> None:
     floor.line.criticals = ["S1"]
     floor.desks.look_at_criticals()
     assert [ack.via for ack in floor.acks()] == ["analysers"]
+
+
+def test_an_acknowledgement_whose_answer_was_lost_is_asked_for_again(floor: Floor) -> None:
+    """It is off the list already, and still the desk learns that a carer has it."""
+    floor.critical()
+    floor.record.criticals, floor.record.mute = ["S1"], True
+    floor.desks.look_at_criticals()
+    assert floor.acks() == []
+    floor.record.mute = False
+    floor.desks.look_at_criticals()
+    assert [ok.value for ok in floor.acks()] == [floor.record.acked["S1"]]
 
 
 @pytest.mark.parametrize("alone", [True, False])
