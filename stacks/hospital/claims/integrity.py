@@ -56,8 +56,8 @@ class NothingTwice:
     """IN-2. No business key lies twice in a store; no preliminary result stands over a final one,
     no older one over a corrected; orders reach the LIS in the order of their making; backlogs are
     empty within half the outage (30 real s are always allowed: machine time is not compressed),
-    4 h of hospital time at most (CMP/BND). Minimum evidence: 1,000 records (ours; the catalogue names none).
-    Source: K, interface-engine defects (Mirth #1314)."""
+    4 h of hospital time at most (CMP/BND). Minimum evidence: 1,000 records (ours; the catalogue
+    names none). Source: K, interface-engine defects (Mirth #1314)."""
 
     need: Need = field(default=Need.full(1_000))
     id: str = "IN-2"
