@@ -34,7 +34,9 @@ AWAY = frozenset({"gone", "starting", "paused", "stopping"})
 class DeliveredWithin:
     """Every acknowledged write of `kind` lies in `store` exactly once, at most `within_s` human
     seconds after it was accepted, or after the last fault and outage of `path` services (on whose
-    way it lay) was over. Evidence: writes accepted during faults."""
+    way it lay) was over; `floor_s` real seconds are always allowed, because the work that an outage
+    leaves behind is done by machines, and those are not compressed. Evidence: writes accepted
+    during faults."""
 
     id: str
     statement: str
@@ -44,12 +46,13 @@ class DeliveredWithin:
     record_kind: str
     path: tuple[str, ...]
     within_s: float
+    floor_s: float = 0.0
     window: str = "fault"
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         tally = _Tally(self, history)
-        bound = human(self.within_s, history)
+        bound = human(max(self.within_s, self.floor_s * history.speed), history)
         finding, reason = (
             Finding.HELD,
             (
@@ -93,7 +96,7 @@ class _Tally:
         self.during: list[Op] = []
         self.unsure: dict[str, tuple[int, Op]] = {}
         self.slowest = 0.0
-        self._bound = claim.within_s / history.speed
+        self._bound = max(claim.floor_s, claim.within_s / history.speed)
         self._blocked = merged([*_faults(history, claim.path), *_away(history, claim.path)])
         self._store = history.stores.get(claim.store)
         self.read = self._store is not None and self._store.complete
