@@ -22,6 +22,7 @@ from chaos.claims.evidence import (
     merged,
     seconds,
 )
+from chaos.claims.kept import NO_PROGRESS
 from chaos.journal.events import ServiceSeen
 from chaos.journal.history import History
 from chaos.journal.ops import Op
@@ -96,11 +97,13 @@ class _Tally:
         self.during: list[Op] = []
         self.unsure: dict[str, tuple[int, Op]] = {}
         self.slowest = 0.0
-        self._bound = max(claim.floor_s, claim.within_s / history.speed)
+        self._human = claim.within_s / history.speed
+        self._bound = max(claim.floor_s, self._human)
         self._blocked = merged([*_faults(history, claim.path), *_away(history, claim.path)])
         self._store = history.stores.get(claim.store)
         self.read = self._store is not None and self._store.complete
         drained = history.drained
+        self._still = drained is not None and drained.event.reason.startswith(NO_PROGRESS)
         self._drained_at = drained.event.t if drained and drained.event.ok else inf
         spans = fault_spans(history)
         seen: set[str] = set()
@@ -113,7 +116,7 @@ class _Tally:
             self._one(op)
 
     def _one(self, op: Op) -> None:
-        store, deadline = self._store, self._deadline(op.ended)
+        store, deadline = self._store, self._deadline(op.ended, self._bound)
         if store is None:
             return self._not_sure(f"{self.claim.store} was never read", op)
         shelf = store.shelf(self.claim.record_kind)
@@ -138,19 +141,23 @@ class _Tally:
             self._not_sure(f"{store.name} was not read to its end ({store.reason})", op)
         elif not op.key:
             self._not_sure("they carry no key to look for", op)
-        elif store.read_from > deadline or (
+        elif store.read_from > (self._still_at(op) or deadline) or (
             store.read_from >= self._drained_at and store.read_from > op.ended
         ):
             self.lost.append(op)
         else:
             self._not_sure(f"{store.name} was read before their time had run out", op)
 
-    def _deadline(self, accepted: float) -> float:
+    def _still_at(self, op: Op) -> float:
+        """When nothing moves any more, machines need no time beyond the human bound; else 0."""
+        return self._deadline(op.ended, self._human) if self._still else 0.0
+
+    def _deadline(self, accepted: float, bound: float) -> float:
         """The bound, started again at the end of every outage that begins before it is over."""
-        deadline = accepted + self._bound
+        deadline = accepted + bound
         for start, end in self._blocked:
             if start <= deadline and end > accepted:
-                deadline = max(deadline, end + self._bound)
+                deadline = max(deadline, end + bound)
         return deadline
 
     def _not_sure(self, why: str, op: Op) -> None:
