@@ -160,17 +160,19 @@ class Watcher:
             self._sample("copy.census", "ro-copy", 1 - len(missing) / len(due), text)
 
     def _learn(self, client: httpx.Client) -> None:
-        """Note since when the record itself knows each visit: the copy cannot know more."""
+        """Note since when the record has had each patient in the hospital: the copy cannot know
+        more. Who was discharged and came back, or got a visit by a merge, counts anew."""
         now = time.monotonic()
         for node in RECORD:
             path = f"{self._url(node)}/fhir/Encounter?status=in-progress&_count=1000"
             status, found = _ask(client, path, MONITOR)
             if status != 200:
                 continue
+            here = set()
             for entry in found.get("entry", []):
                 subject = entry.get("resource", {}).get("subject", {})
-                mrn = str(subject.get("reference", "")).removeprefix("Patient/")
-                self._known_since.setdefault(mrn, now)
+                here.add(str(subject.get("reference", "")).removeprefix("Patient/"))
+            self._known_since = {mrn: self._known_since.get(mrn, now) for mrn in here}
             return
 
     def _url(self, service: str) -> str:
