@@ -73,7 +73,9 @@ def _value(test: str, where: float, critical: bool) -> Value:
     analyte = ANALYTES.get(test, OTHER)
     width = analyte.high - analyte.low
     if critical:
-        number = analyte.panic_high + width * (0.1 + where)
+        # at least one step of the last digit shown: rounding must not hide the danger
+        step = 10.0**-analyte.digits
+        number = analyte.panic_high + max(step, width * (0.1 + where))
     else:
         # mostly inside the range, sometimes a little outside, never beyond the critical limits
         number = analyte.low + width * (where * 1.2 - 0.1)
