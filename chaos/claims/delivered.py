@@ -53,7 +53,9 @@ class DeliveredWithin:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         tally = _Tally(self, history)
-        bound = human(max(self.within_s, self.floor_s * history.speed), history)
+        bound = human(self.within_s, history)
+        if self.floor_s > self.within_s / history.speed:
+            bound += f", or {seconds(self.floor_s)} of machine time, which is not compressed,"
         finding, reason = (
             Finding.HELD,
             (
