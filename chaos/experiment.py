@@ -252,6 +252,7 @@ class Experiment:
             raise ExperimentVoid(f"{fault.story}: the effect was not seen: {look.text}")
         seen = _now()
         self._note(ev.FaultSeen(t=seen, fault=name, observation=look.text, ms=(seen - began) * 1e3))
+        self._note_states(targets)
 
     def _end(self, name: str, fault: Fault, lease: Lease) -> None:
         self._open_faults -= 1
@@ -275,8 +276,18 @@ class Experiment:
             self._note(
                 ev.FaultGone(t=gone, fault=name, observation=look.text, ms=(gone - ended) * 1e3)
             )
+            self._note_states(fault.targets(self.stack))
         elif not self._interrupted:
             self._note(ev.FaultStuck(t=_now(), fault=name, reason=look.text))
+
+    def _note_states(self, targets: Sequence[str]) -> None:
+        """What the services that were hit are now: gone, paused, or what they say themselves."""
+        for service in self.stack.services:
+            if service.name in targets:
+                state: str = self.runtime.state(service.name)
+                if state == "running":
+                    state = self.runtime.health(service.name).status
+                self._note(ev.ServiceSeen(t=_now(), service=service.name, state=state))
 
     def _look(self, look: Callable[[], Observation], within_s: float) -> Observation:
         end = _now() + within_s

@@ -93,6 +93,15 @@ def test_an_outcome_is_an_exit_code_and_a_complete_run_folder(
     assert shell.leases() == []
 
 
+def test_the_journal_says_what_became_of_the_services_that_were_hit(shell: Shell) -> None:
+    """Killed, then ready again: the report's lanes must not show a dead service as ready."""
+    _, told = shell.run("light-held")
+    lines = (Path(told["folder"]) / "journal" / "harness.jsonl").read_text().splitlines()
+    seen = [e for e in map(json.loads, lines) if e["e"] == "service.seen"]
+    states = [e["state"] for e in seen if e["service"] == "echo"]
+    assert states == ["starting", "ready", "gone", "ready"]
+
+
 def test_judging_again_with_nothing_running_gives_the_same_verdicts(shell: Shell) -> None:
     """Verdicts are a function of the journal: deleting them and judging again restores them."""
     _, told = shell.run("light-broken")
