@@ -39,7 +39,7 @@ SLOW = frozenset(
         "prelim-overwrites-final",
         "one-node-only",
         "queue-in-memory",
-        "shed-fifo",  # shows only where a batch takes longer than people wait: not on a fast machine
+        "shed-fifo",  # a fast machine serves the batch before anybody is refused
     }
 )
 # People retry an order for 45 s before they give up: the short preset's outage is over by then.
