@@ -28,7 +28,6 @@ SLOW = frozenset(
     {
         "ack-before-commit",
         "buffer-in-memory",
-        "copy-misses-new-patients",
         "copy-accepts-writes",
         "drops-when-buffer-100",
         "duplicate-on-retry",
