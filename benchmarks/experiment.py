@@ -41,7 +41,8 @@ def overhead_s(folder: Path) -> float:
     closed = {e["window"]: e["t"] for e in seen if e["e"] == "window.closed"}
     windows = sum(closed[w] - opened[w] for w in ("warmup", "fault"))
     started = next(e["t"] for e in seen if e["e"] == "run.started")
-    ready = max(e["t"] for e in seen if e["e"] == "service.seen")
+    warm = opened["warmup"]
+    ready = max(e["t"] for e in seen if e["e"] == "service.seen" and e["t"] < warm)
     return took - windows - (ready - started)
 
 
