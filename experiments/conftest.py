@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from chaos.stack import Stack
-from stacks.hospital.stack import hospital
+from stacks.hospital.stack import DEPARTMENTS, hospital
 from stacks.hospital.traffic.presets import PRESETS, Preset
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest the mark with which an experiment says which departments it needs."""
+    config.addinivalue_line(
+        "markers", "departments(*names): departments that stand; all of them without this mark"
+    )
 
 
 @pytest.fixture
@@ -19,6 +26,7 @@ def preset(request: pytest.FixtureRequest) -> Preset:
 
 
 @pytest.fixture
-def stack(preset: Preset) -> Stack:
+def stack(request: pytest.FixtureRequest, preset: Preset) -> Stack:
     """The mock hospital, with the one planted defect that HOSPITAL_BUG names, if any."""
-    return hospital(speed=preset.speed)
+    mark = request.node.get_closest_marker("departments")
+    return hospital(speed=preset.speed, departments=mark.args if mark else DEPARTMENTS)

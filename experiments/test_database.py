@@ -11,6 +11,8 @@ from stacks.hospital.day import hospital_day
 from stacks.hospital.primary import database_primary, wait_for_spare
 from stacks.hospital.traffic.presets import Preset
 
+pytestmark = pytest.mark.departments("care")
+
 
 @pytest.mark.experiment("database-primary-lost")
 def test_database_primary_lost(experiment: Experiment, preset: Preset) -> None:

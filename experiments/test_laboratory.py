@@ -16,6 +16,8 @@ EPISODES = 4
 BETWEEN_S = 1.0
 DEAD_S = 3.0
 
+pytestmark = pytest.mark.departments("care")
+
 
 @pytest.mark.experiment("lis-down")
 def test_lis_down_for_hours(experiment: Experiment, preset: Preset) -> None:

@@ -15,6 +15,8 @@ SLOW_MS = 10  # each way; ten times and more what a hospital's own network takes
 SLOW_KB_PER_S = 500
 GIVEN_UP_MS = 6_000  # carers wait 4 s for the answer to what they wrote
 
+pytestmark = pytest.mark.departments("care")
+
 
 @pytest.mark.experiment("network-slowdown")
 def test_all_links_slow(experiment: Experiment, preset: Preset) -> None:

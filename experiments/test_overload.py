@@ -10,6 +10,8 @@ from stacks.hospital.claims import claims
 from stacks.hospital.day import elective_rush, hospital_day
 from stacks.hospital.traffic.presets import Preset
 
+pytestmark = pytest.mark.departments("care")
+
 
 @pytest.mark.experiment("overload")
 def test_overload_with_half_the_capacity(experiment: Experiment, preset: Preset) -> None:

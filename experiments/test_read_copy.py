@@ -10,6 +10,8 @@ from stacks.hospital.claims import claims
 from stacks.hospital.day import hospital_day
 from stacks.hospital.traffic.presets import Preset
 
+pytestmark = pytest.mark.departments("care")
+
 
 @pytest.mark.experiment("room-a-lost-in-maintenance")
 def test_room_a_lost_while_the_other_node_is_in_maintenance(

@@ -13,6 +13,7 @@ from stacks.hospital.traffic.presets import Preset
 
 
 @pytest.mark.experiment("saint-luc")
+@pytest.mark.departments("care")
 def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
     """Saint-Luc, Tuesday 16:00: several servers crash; are inpatients still cared for?"""
     with experiment.traffic(hospital_day(preset)):
@@ -34,6 +35,7 @@ def test_saint_luc(experiment: Experiment, preset: Preset) -> None:
 
 
 @pytest.mark.experiment("app-node-crash")
+@pytest.mark.departments("care")
 def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
     """One of two application nodes of the record crashes at the evening round."""
     with experiment.traffic(hospital_day(preset)):
@@ -48,6 +50,7 @@ def test_app_node_crash(experiment: Experiment, preset: Preset) -> None:
 
 
 @pytest.mark.experiment("engine-killed")
+@pytest.mark.departments("care")
 def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None:
     """The interface engine is killed again and again in the middle of the lab's peak."""
     with experiment.traffic(hospital_day(preset)):
@@ -62,6 +65,7 @@ def test_engine_killed_mid_batch(experiment: Experiment, preset: Preset) -> None
 
 
 @pytest.mark.experiment("engine-down")
+@pytest.mark.departments("care")
 def test_engine_down(experiment: Experiment, preset: Preset) -> None:
     """The interface engine is down: wards, admissions and analysers work on, each for itself."""
     with experiment.traffic(hospital_day(preset)):
@@ -79,6 +83,7 @@ def test_engine_down(experiment: Experiment, preset: Preset) -> None:
 
 
 @pytest.mark.experiment("room-a-lost")
+@pytest.mark.departments("care")
 def test_room_a_lost(experiment: Experiment, preset: Preset) -> None:
     """Server room A is lost whole: application node, database node, interface engine."""
     with experiment.traffic(hospital_day(preset)):

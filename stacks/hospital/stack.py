@@ -1,12 +1,14 @@
-"""The mock hospital's topology: rooms, services, who calls whom, and where data lies.
+"""The mock hospital's topology: rooms and departments put together as one stack.
 
-It starts nothing and decides nothing; the two planted defects of a hospital's plan itself
-(`standby-gone`, `copy-in-room-a`) are here because they are mistakes of this plan.
+It starts nothing and decides nothing; two planted defects (`standby-gone`, `copy-in-room-a`) are
+here because they are mistakes of the plan itself.
 
-    room A               room B                  laboratory     room C
-    ehr-db-a  ⇐ sync ⇒   ehr-db-b                               ehr-db-witness
-    ehr-a                ehr-b
-    engine               gam, lis, ro-copy       analysers
+    room A               room B                    floors and outside
+    ehr-db-a  ⇐ sync ⇒   ehr-db-b                  ehr-db-witness (a cupboard)
+    ehr-a                ehr-b, lis, ro-copy       analysers (laboratory)
+    engine               gam
+    pacs-a    ⇐ mirror ⇒ pacs-b, ris               modalities, dicom-router, emergency-viewer
+    scheduling           callcentre, clinic-lists  website, sms (outside)
 """
 
 from __future__ import annotations
@@ -14,103 +16,65 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chaos.stack import Link, Port, Readiness, Room, Service, Stack, TopologyError, Volume
+from chaos.stack import Room, Stack, TopologyError
+from stacks.hospital import departments as plan
 from stacks.hospital.bugs import BUGS, VARIABLE
+from stacks.hospital.departments import Department
 
 DEFAULT_SPEED = 60.0
-HTTP, MLLP, POSTGRES, RAFT = (
-    Port("http", "http"), Port("mllp", "mllp"), Port("postgres", "postgres"), Port("raft", "tcp"),
-)  # fmt: skip
-REST = Port("rest", "http")
 ROOMS = (
     Room("A", "server room A, main building"),
     Room("B", "server room B, across the street"),
     Room("lab", "the laboratory floor"),
+    Room("imaging", "the radiology floor"),
     Room("C", "a cupboard with the database witness"),
+    Room("outside", "hosted outside the hospital"),
 )
-OUTSIDE = ("wards", "admissions", "laboratory")
+DEPARTMENTS = ("care", "imaging", "appointments")
 AUDIT = ("{python}", "-m", "stacks.hospital.audit")
 LOAD_UI = ("{python}", "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py")))
 
 
-def hospital(speed: float = DEFAULT_SPEED, defect: str | None = None) -> Stack:
-    """The whole mock hospital at `speed` hospital seconds per real second.
+def hospital(
+    speed: float = DEFAULT_SPEED,
+    defect: str | None = None,
+    departments: tuple[str, ...] = DEPARTMENTS,
+) -> Stack:
+    """The mock hospital at `speed` hospital seconds per real second.
 
     `defect` names one planted defect (stacks/hospital/bugs.py); None takes it from the environment
-    variable HOSPITAL_BUG. Raises TopologyError for an unknown one.
+    variable HOSPITAL_BUG. Patient administration and the interface engine always stand;
+    `departments` (of DEPARTMENTS) stand around them. Raises TopologyError for an unknown name.
     """
     planted = os.environ.get(VARIABLE, "") if defect is None else defect
     if planted and planted not in BUGS:
         known = ", ".join(sorted(BUGS))
         raise TopologyError(f"{VARIABLE}={planted!r} is no planted defect (known: {known})")
-    services = _services("A" if planted == "copy-in-room-a" else "B")
-    links = _links()
+    chosen = _chosen(departments, planted)
+    services = tuple(service for one in chosen for service in one.services)
+    links = plan.links(chosen)
     if planted == "standby-gone":
         services = tuple(s for s in services if s.name != "ehr-db-b")
         links = tuple(k for k in links if "ehr-db-b" not in (k.source, k.target))
-    env = {"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted}
+    rooms = {service.room for service in services}
     return Stack(
-        name="hospital", rooms=ROOMS, services=services, links=links, outside=OUTSIDE,
-        audit=AUDIT, load=LOAD_UI, env=env, speed=speed, defect=planted,
-    )  # fmt: skip
+        name="hospital",
+        rooms=tuple(room for room in ROOMS if room.name in rooms),
+        services=services,
+        links=links,
+        outside=tuple(dict.fromkeys(caller for one in chosen for caller in one.outside)),
+        audit=AUDIT,
+        load=LOAD_UI,
+        env={"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted},
+        speed=speed,
+        defect=planted,
+    )
 
 
-def _services(copy_room: str) -> tuple[Service, ...]:
-    copy_array = f"array-{copy_room.lower()}"
-    return (
-        _database("ehr-db-a", "A", "array-a"),
-        _database("ehr-db-b", "B", "array-b"),
-        Service(
-            "ehr-db-witness", "C", _command("witness"), (RAFT, HTTP), role="ehr-db-witness",
-            volume=Volume("ehr-db-witness", "disk-c"),
-        ),
-        _service("ehr-a", "A", "ehr", (HTTP, MLLP), "array-a"),
-        _service("ehr-b", "B", "ehr", (HTTP, MLLP), "array-b"),
-        _service("ro-copy", copy_room, "ro_copy", (HTTP,), copy_array),
-        _service("gam", "B", "gam", (HTTP,), "array-b"),
-        _service("engine", "A", "engine", (HTTP, MLLP), "array-a"),
-        _service("lis", "B", "lis", (HTTP, MLLP), "array-b"),
-        _service("analysers", "lab", "analysers", (HTTP,), "disk-lab"),
-    )  # fmt: skip
-
-
-def _service(name: str, room: str, module: str, ports: tuple[Port, ...], array: str) -> Service:
-    role = module.replace("_", "-")
-    return Service(name, room, _command(module), ports, role=role, volume=Volume(name, array))
-
-
-def _database(name: str, room: str, array: str) -> Service:
-    return Service(
-        name, room, _command("database"), (POSTGRES, REST, RAFT), role="ehr-db",
-        volume=Volume(name, array), ready=Readiness(port="rest", path="/health", within_s=60.0),
-        stop_s=10.0,
-    )  # fmt: skip
-
-
-def _command(module: str) -> tuple[str, ...]:
-    return ("{python}", "-m", f"stacks.hospital.{module}")
-
-
-def _links() -> tuple[Link, ...]:
-    pair, nodes = ("ehr-db-a", "ehr-db-b"), ("ehr-a", "ehr-b")
-    calls: list[tuple[str, str, str]] = []
-    for one, other in (pair, pair[::-1]):
-        calls += [(one, other, port) for port in ("postgres", "rest", "raft")]
-        calls += [(one, "ehr-db-witness", "raft"), ("ehr-db-witness", one, "raft")]
-    for reader in (*nodes, "ro-copy"):
-        calls += [(reader, database, "postgres") for database in pair]
-    calls += [(node, "engine", "mllp") for node in nodes]
-    calls += [("engine", node, "mllp") for node in nodes]
-    calls += [
-        ("engine", "lis", "mllp"),
-        ("lis", "engine", "mllp"),
-        ("gam", "engine", "mllp"),
-        ("analysers", "lis", "mllp"),
-        ("wards", "ehr-a", "http"),
-        ("wards", "ehr-b", "http"),
-        ("wards", "ro-copy", "http"),
-        ("admissions", "gam", "http"),
-        ("laboratory", "analysers", "http"),
-        ("laboratory", "lis", "http"),
-    ]
-    return tuple(Link(*call) for call in calls)
+def _chosen(names: tuple[str, ...], planted: str) -> tuple[Department, ...]:
+    care = plan.CARE_COPY_IN_ROOM_A if planted == "copy-in-room-a" else plan.CARE
+    known = {"care": care, "imaging": plan.IMAGING, "appointments": plan.APPOINTMENTS}
+    for name in names:
+        if name not in known:
+            raise TopologyError(f"no department {name!r} (known: {', '.join(DEPARTMENTS)})")
+    return (plan.CORE, *(known[name] for name in DEPARTMENTS if name in names))

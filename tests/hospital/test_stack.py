@@ -57,3 +57,31 @@ def test_the_defect_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOSPITAL_BUG", "no-such")
     with pytest.raises(TopologyError, match="no planted defect"):
         hospital()
+
+
+def test_a_department_stands_alone() -> None:
+    """Without the record no service and no link of it stands; calls to it are left out."""
+    stack = hospital(defect="", departments=("appointments",))
+    names = {service.name for service in stack.services}
+    assert {"gam", "engine", "scheduling", "website", "callcentre", "sms", "clinic-lists"} == names
+    assert "engine>callcentre.mllp" in {link.name for link in stack.links}
+    assert "lab" not in {room.name for room in stack.rooms}
+
+
+def test_the_archive_has_a_mirror_in_the_other_room() -> None:
+    """Archive and mirror share neither room nor array, and each can be cut off on its own."""
+    stack = hospital(defect="", departments=("imaging",))
+    one, other = stack.service("pacs-a"), stack.service("pacs-b")
+    assert one.room != other.room
+    assert one.volume is not None
+    assert other.volume is not None
+    assert one.volume.array != other.volume.array
+    assert {"dicom-router>pacs-a.dicom", "dicom-router>pacs-b.dicom", "pacs-a>dicom-router.dicom"} <= {
+        link.name for link in stack.links
+    }  # fmt: skip
+
+
+def test_an_unknown_department_is_one_clear_error() -> None:
+    """The error names the departments that there are."""
+    with pytest.raises(TopologyError, match="care, imaging, appointments"):
+        hospital(defect="", departments=("surgery",))
