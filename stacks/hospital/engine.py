@@ -1,6 +1,7 @@
 """The interface engine: takes HL7 messages, stores them safely, carries them to who needs them.
 
-    gam, ehr, lis ──MLLP──▶ intake ──fsync──▶ queue per destination ──▶ courier ──MLLP──▶ ehr, lis
+    gam, ehr, lis, scheduling ──MLLP──▶ intake ──fsync──▶ queue per destination
+        ──▶ courier ──MLLP──▶ ehr, lis, ris, scheduling, and who tells patients
 
 It refuses to acknowledge before the fsync, to reorder, to deliver on doubt, and to understand the
 clinical content.
@@ -29,8 +30,20 @@ from stacks.hospital.wire.intake import Intake, Refusal
 from stacks.hospital.wire.mllp import MllpClient, MllpError, MllpServer
 from stacks.hospital.wire.segments import body_of, patient_of, with_control_id
 
-ROUTES = {"ADT": ("ehr", "lis"), "OML": ("lis",), "ORU": ("ehr",)}
-ENDPOINTS = {"ehr": ("ehr-a", "ehr-b"), "lis": ("lis",)}  # equivalent ways to one destination
+ROUTES = {
+    "ADT": ("ehr", "lis", "ris", "scheduling"),
+    "OML": ("lis",),
+    "OMI": ("ris",),
+    "ORU": ("ehr",),
+    "SIU": ("website", "callcentre", "sms", "clinic-lists"),
+}
+"""Kind of message -> destinations; one to which this topology has no link is not on the route."""
+ENDPOINTS = {  # equivalent ways to one destination
+    "ehr": ("ehr-a", "ehr-b"),
+    **{name: (name,) for name in (
+        "lis", "ris", "scheduling", "website", "callcentre", "sms", "clinic-lists",
+    )},
+}  # fmt: skip
 MESSAGES_KEPT = 500_000  # so many MSH-10 are remembered
 PRUNE_EVERY = 10_000
 WRITE_LATER_S = 3.0  # planted defect only
@@ -65,10 +78,15 @@ class Engine:
     # -- in ---------------------------------------------------------------------------------------
 
     async def receive(self, header: Header, payload: bytes) -> None:
-        """Store one message for every destination on its route. Raises: Hl7Error."""
-        destinations = ROUTES.get(header.kind)
-        if destinations is None:
+        """Store one message for every destination on its route. Raises: Hl7Error.
+
+        A kind whose destinations all do not stand here is taken and kept, like the others, in the
+        engine's own record of messages: its sender is not to blame.
+        """
+        route = ROUTES.get(header.kind)
+        if route is None:
             raise Hl7Error("200", f"no route for {header.kind}^{header.event}")
+        destinations = tuple(name for name in route if name in self.couriers)
         patient = patient_of(payload)
         if planted("ack-before-fsync"):
             loop = asyncio.get_running_loop()

@@ -10,10 +10,13 @@ from stacks.hospital.wire.values import (
     CONTROL_ID_MAX,
     FHIR_CLASS,
     HEAD_BYTES,
+    IMAGING_PRIORITY,
+    MODALITIES,
     REPORT_STATUS,
     Ack,
     Adt,
     Header,
+    ImagingOrder,
     Message,
     Order,
     Report,
@@ -36,6 +39,8 @@ def parse(payload: bytes) -> Message:
         return Message(header, _adt(header, segments))
     if (header.kind, header.event) == ("OML", "O21"):
         return Message(header, _order(segments))
+    if (header.kind, header.event) == ("OMI", "O23"):
+        return Message(header, _imaging_order(segments))
     if (header.kind, header.event) == ("ORU", "R01"):
         return Message(header, _report(segments))
     if header.kind == "ACK":
@@ -115,6 +120,27 @@ def _order(segments: Segments) -> Order:
     visits = segments.every("PV1")
     visit, ward = (visits[0].get(19), visits[0].get(3)) if visits else ("", "")
     return Order(placer, mrn, tests, stat, visit, ward)
+
+
+def _imaging_order(segments: Segments) -> ImagingOrder:
+    mrn = _required(segments.first("PID"), 3, "patient number")
+    placer = _required(segments.first("ORC"), 2, "placer order number")
+    rows = segments.every("OBR")
+    if not rows:
+        raise Hl7Error("100", "segment OBR is missing")
+    if any(row.get(2).strip() != placer for row in rows):
+        raise Hl7Error("204", "one message must not mix placer order numbers")
+    codes = tuple(_required(row, 4, "procedure code") for row in rows)
+    modality = _required(segments.first("IPC"), 5, "modality")
+    if modality not in MODALITIES:
+        raise Hl7Error("103", f"IPC-5 (modality) {modality[:8]!r} is not CT, MR, CR or US")
+    times = segments.every("TQ1")
+    letter = (times[0].get(9) if times else "") or "R"
+    if letter not in IMAGING_PRIORITY:
+        raise Hl7Error("103", f"TQ1-9 (priority) {letter[:8]!r} is not S, A or R")
+    visits = segments.every("PV1")
+    visit, ward = (visits[0].get(19), visits[0].get(3)) if visits else ("", "")
+    return ImagingOrder(placer, mrn, modality, codes, IMAGING_PRIORITY[letter], visit, ward)
 
 
 def _report(segments: Segments) -> Report:

@@ -13,6 +13,9 @@ ADT_EVENTS = {
 PATIENT_CLASS = {"IMP": "I", "EMER": "E", "AMB": "O"}  # FHIR act code -> PV1-2
 FHIR_CLASS = {letter: code for code, letter in PATIENT_CLASS.items()}
 REPORT_STATUS = {"P": "preliminary", "F": "final", "C": "corrected"}
+IMAGING_PRIORITY = {"S": "STAT", "A": "HIGH", "R": "ROUTINE"}  # TQ1-9 -> DICOM
+IMAGING_LETTER = {word: letter for letter, word in IMAGING_PRIORITY.items()}
+MODALITIES = frozenset({"CT", "MR", "CR", "US"})
 STATUS_LETTER = {word: letter for letter, word in REPORT_STATUS.items()}
 ACCEPTED = frozenset({"AA", "CA"})
 ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
@@ -26,8 +29,8 @@ class Header:
     """MSH. `accept`/`application` are MSH-15/16: AL, NE, ER, SU or empty (original mode)."""
 
     control_id: str
-    kind: str = ""  # ADT, OML, ORU, ACK
-    event: str = ""  # A01, O21, R01
+    kind: str = ""  # ADT, OML, OMI, ORU, ACK
+    event: str = ""  # A01, O21, O23, R01
     sender: str = ""
     receiver: str = ""
     at: float = 0.0  # Unix seconds
@@ -65,6 +68,28 @@ class Order:
     stat: bool = False
     visit: str = ""
     ward: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagingOrder:
+    """An imaging order (OMI^O23): one placer number, one modality, one or more procedure codes.
+
+    The radiology system gives accession number and study, so the message carries neither.
+    """
+
+    placer: str
+    mrn: str
+    modality: str
+    """CT, MR, CR or US."""
+    codes: tuple[str, ...]
+    priority: str = "ROUTINE"
+    """STAT, HIGH or ROUTINE, as DICOM says it."""
+    visit: str = ""
+    ward: str = ""
+
+    @property
+    def stat(self) -> bool:
+        return self.priority == "STAT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +139,7 @@ class Ack:
         return not self.accepted and self.error in TRANSIENT_ERRORS
 
 
-Body = Adt | Order | Report | Ack
+Body = Adt | Order | ImagingOrder | Report | Ack
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Values to HL7 v2.5.1 text: ADT, OML^O21, ORU^R01 and ACK; refuses to send anything."""
+"""Values to HL7 v2.5.1 text: ADT, OML^O21, OMI^O23, ORU^R01 and ACK; refuses to send anything."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from stacks.hospital.wire.segments import ERROR_TEXT, Hl7Error, escape
 from stacks.hospital.wire.times import to_timestamp
 from stacks.hospital.wire.values import (
     ADT_EVENTS,
+    IMAGING_LETTER,
     PATIENT_CLASS,
     STATUS_LETTER,
     Adt,
     Header,
+    ImagingOrder,
     Order,
     Report,
     new_control_id,
 )
 
 
-def build(header: Header, body: Adt | Order | Report) -> bytes:
+def build(header: Header, body: Adt | Order | ImagingOrder | Report) -> bytes:
     """The message as UTF-8 bytes, without MLLP frame; kind and event follow from the body."""
     stamp = to_timestamp(header.at)
     if isinstance(body, Adt):
         kind, lines = f"ADT^{body.event}^{ADT_EVENTS[body.event]}", _adt_lines(body, stamp)
     elif isinstance(body, Order):
         kind, lines = "OML^O21^OML_O21", _order_lines(body, stamp)
+    elif isinstance(body, ImagingOrder):
+        kind, lines = "OMI^O23^OMI_O23", _imaging_lines(body, stamp)
     else:
         kind, lines = "ORU^R01^ORU_R01", _report_lines(body)
     return joined([msh_of(header, kind, stamp), *lines])
@@ -75,6 +79,21 @@ def _order_lines(order: Order, stamp: str) -> list[str]:
             f"OBR|{number}|{placer}||{escape(test)}^{escape(test)}^L|{priority}",
         ]
     return lines
+
+
+def _imaging_lines(order: ImagingOrder, stamp: str) -> list[str]:
+    placer, letter = escape(order.placer), IMAGING_LETTER[order.priority]
+    modality = escape(order.modality)
+    lines = [
+        _pid(order.mrn),
+        _pv1("", order.ward, order.visit),
+        f"ORC|NW|{placer}||{placer}|||||{stamp}",
+        f"TQ1|1||||||{stamp}||{letter}",
+    ]
+    for number, code in enumerate(order.codes, 1):
+        lines.append(f"OBR|{number}|{placer}||{escape(code)}^{escape(code)}^L|{letter}")
+    # Accession, study and step are the radiology system's to give: IPC-1 to IPC-4 stay empty.
+    return [*lines, f"IPC|||||{modality}^{modality}^DCM"]
 
 
 def _report_lines(report: Report) -> list[str]:

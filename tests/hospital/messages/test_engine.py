@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from stacks.hospital.wire.hl7 import (
     Adt,
     Header,
     Hl7Error,
+    ImagingOrder,
     Order,
     Report,
     Value,
@@ -28,16 +30,21 @@ from stacks.hospital.wire.hl7 import (
 )
 from stacks.hospital.wire.mllp import Frame
 
-from .stand import Peer, asynchronous, browser, until
+from .stand import Peer, asynchronous, browser, free_port, until
 
 ADT = Adt("A01", "M1", visit="V1")
 ORDER = Order("P1", "M1", ("NA",))
+IMAGING = ImagingOrder("P9", "M1", "CT", ("CT",), "STAT")
 REPORT = Report("S1", "P1", "M1", "final", (Value("NA", "140"),))
 
 
 @asynccontextmanager
 async def engine_in(folder: Path, **links: int) -> AsyncIterator[Engine]:
-    """An engine without its process; links ehr_a, ehr_b, lis are ports of peers."""
+    """An engine without its process; links ehr_a, lis, ris, ... are ports of peers.
+
+    Without links, record and laboratory are there in the plan and do not answer.
+    """
+    links = links or {"ehr_a": free_port(), "lis": free_port()}
     store = Store(folder / "engine.db", ENGINE_SCHEMA)
     works = Engine(store, Log("engine"))
     environment = {f"LINK_{n.upper()}_MLLP": f"127.0.0.1:{port}" for n, port in links.items()}
@@ -53,7 +60,9 @@ async def engine_in(folder: Path, **links: int) -> AsyncIterator[Engine]:
         await store.close()
 
 
-async def give(works: Engine, control_id: str, body: Adt | Order | Report, **msh: str) -> Ack:
+async def give(
+    works: Engine, control_id: str, body: Adt | Order | ImagingOrder | Report, **msh: str
+) -> Ack:
     payload = build(Header(control_id, sender=msh.pop("sender", "GAM"), at=1e9, **msh), body)
     (reply,) = await works.intake.answer(Frame(payload))
     return parse_ack(reply)
@@ -74,6 +83,58 @@ async def test_each_type_has_its_route(tmp_path: Path) -> None:
         assert (await give(works, "C2", ORDER, accept="", application="")).code == "AA"
         assert (await give(works, "C3", REPORT)).code == "CA"
         assert waiting(works) == {"ehr": ["C1", "C3"], "lis": ["C1", "C2"]}
+
+
+DEPARTMENTS = ("ris", "scheduling", "website", "callcentre", "sms", "clinic_lists")
+SIU = build(Header("S1", sender="SCHEDULING", at=1e9), ADT).replace(b"ADT^A01", b"SIU^S15")
+
+
+@asynchronous
+async def test_departments_are_on_the_route_when_they_stand(tmp_path: Path) -> None:
+    """ADT also goes to ris and scheduling, OMI to ris, SIU to the four channels; a hospital of
+    departments alone queues nothing for record and laboratory."""
+    links = {name: free_port() for name in DEPARTMENTS}
+    async with engine_in(tmp_path, **links) as works:
+        assert (await give(works, "C1", ADT)).code == "CA"
+        assert (await give(works, "C2", IMAGING)).code == "CA"
+        (reply,) = await works.intake.answer(Frame(SIU))
+        assert parse_ack(reply).code == "CA"
+        names = [name.replace("_", "-") for name in DEPARTMENTS]
+        found = {n: [i.control_id for i in works.queue.waiting(n, 9)] for n in names}
+        assert found["ris"] == ["C1", "C2"]
+        assert found["scheduling"] == ["C1"]
+        assert all(found[name] == ["S1"] for name in names[2:])
+        assert waiting(works) == {"ehr": [], "lis": []}
+
+
+@asynchronous
+async def test_one_department_of_several_stands(tmp_path: Path) -> None:
+    """Where of the channels only the website stands, a notice goes there and nowhere else."""
+    website = await Peer().start()
+    async with engine_in(tmp_path, website=website.port) as works:
+        await works.intake.answer(Frame(SIU))
+        await until("the website has it", 5, lambda: website.kept_ids == ["S1"])
+        with sqlite3.connect(tmp_path / "engine.db") as other:
+            assert other.execute("SELECT count(*) FROM queue").fetchone() == (0,)
+    await website.stop()
+
+
+@asynchronous
+async def test_a_message_that_nobody_here_takes_is_kept(tmp_path: Path) -> None:
+    """Without channels and ris: SIU and OMI are accepted, exported as done, queued nowhere, and
+    known when they come again; other content under the same MSH-10 is still refused."""
+    async with engine_in(tmp_path) as works, browser(engine_http.routes(works)) as client:
+        for _ in range(2):
+            (reply,) = await works.intake.answer(Frame(SIU))
+            assert parse_ack(reply).code == "CA"
+            assert (await give(works, "C2", IMAGING)).code == "CA"
+        assert works.queue.tasks() == []
+        assert waiting(works) == {"ehr": [], "lis": []}
+        rows = (await client.get("/export")).text.splitlines()
+        assert [json.loads(row)["key"] for row in rows] == ["S1", "C2"]
+        assert {json.loads(row)["patient"] for row in rows} == {"M1"}
+        other = ImagingOrder("P8", "M1", "MR", ("MR",))
+        assert (await give(works, "C2", other)).error == "205"
 
 
 @asynchronous

@@ -14,6 +14,7 @@ from stacks.hospital.wire.hl7 import (
     Adt,
     Header,
     Hl7Error,
+    ImagingOrder,
     Order,
     Report,
     Value,
@@ -52,7 +53,12 @@ REPORTS = st.builds(
     Report, IDENT, IDENT, IDENT, st.sampled_from(["preliminary", "final", "corrected"]),
     st.lists(VALUES, min_size=1, max_size=5).map(tuple), st.booleans(), AT,
 )  # fmt: skip
-BODIES = VISITS | MERGES | ORDERS | REPORTS
+IMAGING = st.builds(
+    ImagingOrder, IDENT, IDENT, st.sampled_from(["CT", "MR", "CR", "US"]),
+    st.lists(IDENT, min_size=1, max_size=3).map(tuple),
+    st.sampled_from(["STAT", "HIGH", "ROUTINE"]), IDENT, FREE,
+)  # fmt: skip
+BODIES = VISITS | MERGES | ORDERS | IMAGING | REPORTS
 ORU = build(
     Header("C1", sender="LIS", receiver="EHR", at=1e9),
     Report("S1", "P1", "M1", "final", (Value("NA", "140", "mmol/L", "135-145", "N"),), True, 1e9),
@@ -60,7 +66,9 @@ ORU = build(
 
 
 @given(HEADERS, BODIES)
-def test_parse_gives_back_what_was_built(header: Header, body: Adt | Order | Report) -> None:
+def test_parse_gives_back_what_was_built(
+    header: Header, body: Adt | Order | ImagingOrder | Report
+) -> None:
     """Every identifier, name, value and time survives the wire, separators inside them included."""
     message = parse(build(header, body))
     assert message.body == body
@@ -81,8 +89,8 @@ def test_parse_raises_only_its_error(noise: bytes, at: int, cut: int) -> None:
             read(damaged)
 
 
-@given(ORDERS | VISITS | REPORTS)
-def test_the_hl7_package_reads_the_same(body: Adt | Order | Report) -> None:
+@given(ORDERS | VISITS | REPORTS | IMAGING)
+def test_the_hl7_package_reads_the_same(body: Adt | Order | ImagingOrder | Report) -> None:
     """An independent reader finds the patient, the placer and the type where we put them."""
     payload = build(Header("C1", sender="A", receiver="B", at=1e9), body)
     message = oracle.parse(payload)
@@ -148,6 +156,30 @@ def test_what_is_missing_is_refused(payload: bytes, code: str) -> None:
     """A message without its identifiers, or of an unknown type, has its own error code."""
     with pytest.raises(Hl7Error) as caught:
         parse(payload)
+    assert caught.value.code == code
+
+
+OMI = build(Header("C1", sender="EHR", at=1e9), ImagingOrder("P1", "M1", "CT", ("CT",), "STAT"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b"|CT^CT^DCM", b"|XA^XA^DCM", "103"),
+        (b"|CT^CT^DCM", b"", "101"),
+        (b"IPC|", b"NTE|", "100"),
+        (b"ORC|NW|P1|", b"ORC|NW||", "101"),
+        (b"OBR|1|P1|", b"OBR|1|P2|", "204"),
+        (b"||S\rOBR", b"||Q\rOBR", "103"),
+        (b"OMI^O23", b"OMI^O24", "200"),
+        (b"PID|1||M1^", b"PID|1||^", "101"),
+    ],
+)
+def test_an_imaging_order_without_its_parts_is_refused(old: bytes, new: bytes, code: str) -> None:
+    """Patient, placer number, modality and priority: each missing or unknown one has its code."""
+    assert old in OMI
+    with pytest.raises(Hl7Error) as caught:
+        parse(OMI.replace(old, new))
     assert caught.value.code == code
 
 
