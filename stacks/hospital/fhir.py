@@ -17,6 +17,9 @@ VISIT = "urn:hospital:visit"
 PLACER = "urn:hospital:placer"
 SPECIMEN = "urn:hospital:specimen"
 REPORT = "urn:hospital:report"
+IMAGING = "363679005"
+"""SNOMED CT code of the category of an imaging order."""
+MODALITIES = ("CT", "MR", "CR", "US")
 _KEY = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 
 
@@ -151,7 +154,7 @@ class MedicationAdministration(_Resource, kw_only=True):
 
 
 class ServiceRequest(_Resource, kw_only=True):
-    """An order; a laboratory order's tests are the codings of `code`."""
+    """An order; `code` has a laboratory order's tests, or an imaging order's modality."""
 
     status: str
     subject: Reference
@@ -249,6 +252,8 @@ def _check(resource: Resource) -> None:
             raise Invalid(f"$.priority: {resource.priority!r} is not routine, urgent, asap or stat")
         if not tests_of(resource):
             raise Invalid("$.code.coding: an order needs at least one test code")
+        if is_imaging(resource):
+            modality_of(resource)
 
 
 def identifier(resource: Resource, system: str) -> str | None:
@@ -310,6 +315,31 @@ def is_laboratory(order: ServiceRequest) -> bool:
     """Whether an order goes to the laboratory: no category, or one coded `laboratory`."""
     codes = {coding.code for concept in order.category for coding in concept.coding}
     return not codes or "laboratory" in codes
+
+
+def is_imaging(order: ServiceRequest) -> bool:
+    """Whether an order goes to radiology: a category coded SNOMED CT 363679005."""
+    return IMAGING in {coding.code for concept in order.category for coding in concept.coding}
+
+
+def modality_of(order: ServiceRequest) -> str:
+    """CT, MR, CR or US of an imaging order; raises Invalid unless it names exactly one."""
+    named = [code for code in tests_of(order) if code in MODALITIES]
+    if len(named) != 1:
+        wanted = ", ".join(MODALITIES)
+        raise Invalid(f"$.code.coding: an imaging order names exactly one of {wanted}")
+    return named[0]
+
+
+def imaging_priority(order: ServiceRequest) -> str:
+    """STAT, HIGH or ROUTINE, as DICOM says it."""
+    return {"stat": "STAT", "routine": "ROUTINE"}.get(order.priority, "HIGH")
+
+
+def visit_of(order: ServiceRequest) -> str:
+    """The visit that an order belongs to; empty if it says none."""
+    reference = order.encounter.reference if order.encounter else None
+    return (reference or "").rpartition("/")[2]
 
 
 def is_stat(order: ServiceRequest) -> bool:

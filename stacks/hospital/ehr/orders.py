@@ -1,4 +1,4 @@
-"""Order entry: a laboratory order and the message that takes it to the laboratory.
+"""Order entry: an order and the message that takes it to the laboratory or to radiology.
 
 It refuses to depend on the engine: an order is taken whenever the database takes it.
 """
@@ -29,18 +29,17 @@ class Message:
 
 
 def order_message(order: fhir.ServiceRequest, ward: str) -> Message | None:
-    """The OML^O21 of a laboratory order; None for orders that do not go to the laboratory."""
-    if not fhir.is_laboratory(order):
+    """OML^O21 of a laboratory order, OMI^O23 of an imaging order; None for any other order."""
+    placer, mrn, visit = fhir.key_of(order), fhir.mrn_of(order), fhir.visit_of(order)
+    codes = tuple(fhir.tests_of(order))
+    body: hl7.Order | hl7.ImagingOrder
+    if fhir.is_imaging(order):
+        modality, priority = fhir.modality_of(order), fhir.imaging_priority(order)
+        body = hl7.ImagingOrder(placer, mrn, modality, codes, priority, visit, ward)
+    elif fhir.is_laboratory(order):
+        body = hl7.Order(placer, mrn, codes, fhir.is_stat(order), visit, ward)
+    else:
         return None
-    visit = order.encounter.reference if order.encounter else None
-    body = hl7.Order(
-        placer=fhir.key_of(order),
-        mrn=fhir.mrn_of(order),
-        tests=tuple(fhir.tests_of(order)),
-        stat=fhir.is_stat(order),
-        visit=(visit or "").rpartition("/")[2],
-        ward=ward,
-    )
     control_id = hl7.new_control_id()
     header = hl7.Header(control_id, sender=SENDER, receiver="ENGINE", at=time.time())
     return Message(control_id, hl7.build(header, body))

@@ -106,7 +106,7 @@ class Writing:
         return asked.resource_answer(stored[0], 200)
 
     async def _with_message(self, new: Draft, resource: fhir.Resource, ward: str) -> Draft:
-        """A laboratory order goes into the store together with its message."""
+        """An order for laboratory or radiology goes into the store together with its message."""
         if not isinstance(resource, fhir.ServiceRequest):
             return new
         message = orders.order_message(resource, ward)

@@ -56,6 +56,23 @@ def test_an_order_is_stored_once_and_reaches_the_engine_once(ehr: Ehr, engine: E
     assert sent == hl7.Order("P-1", "M-1", ("NA", "K"), True, "", "W3")
 
 
+def test_an_imaging_order_reaches_the_engine_once(ehr: Ehr, engine: Engine) -> None:
+    """It goes through the same outbox as OMI^O23; one without a modality is refused, unsent."""
+    imaging = order("P-1i", "M-1", stat=True) | {
+        "category": [{"coding": [{"code": fhir.IMAGING}]}],
+        "code": {"coding": [{"code": "CT"}]},
+    }
+    answers = [ehr.post(imaging, **{"X-Ward": "W3"}).status_code for _ in range(2)]
+    assert answers == [201, 200]
+    none = imaging | {"code": {"coding": [{"code": "NA"}]}}
+    assert ehr.post(none).status_code == 400
+    found = until(
+        "the order at the engine",
+        lambda: [m.body for m in engine.taken if isinstance(m.body, hl7.ImagingOrder)],
+    )
+    assert found == [hl7.ImagingOrder("P-1i", "M-1", "CT", ("CT",), "STAT", "", "W3")]
+
+
 def test_a_second_order_without_condition_is_refused(ehr: Ehr) -> None:
     """The same placer number cannot be used for a second order by accident."""
     assert ehr.post(order("P-2", "M-1"), conditional=False).status_code == 201

@@ -8,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-from stacks.hospital import fhir
+from stacks.hospital import fhir, records
 from stacks.hospital.ehr import asked, inbound, orders, reports
 from stacks.hospital.web import Refusal
 from stacks.hospital.wire import hl7
@@ -93,6 +93,47 @@ def test_the_message_of_an_order() -> None:
     found = fhir.decode(json.dumps(imaging).encode())
     assert isinstance(found, fhir.ServiceRequest)
     assert orders.order_message(found, "") is None
+
+
+def imaging(**changes: object) -> dict[str, object]:
+    """A ServiceRequest of category imaging."""
+    category = [{"coding": [{"system": "http://snomed.info/sct", "code": "363679005"}]}]
+    return {
+        **order("P-3", "M-1"),
+        "category": category,
+        "code": {"coding": [{"code": "CT"}]},
+        "encounter": {"reference": "Encounter/V-1"},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "said"), [("stat", "STAT"), ("urgent", "HIGH"), ("routine", "ROUTINE")]
+)
+def test_the_message_of_an_imaging_order(asked_for: str, said: str) -> None:
+    """An imaging order becomes an OMI^O23 that says the same, and not an OML^O21."""
+    found = fhir.decode(json.dumps(imaging(priority=asked_for)).encode())
+    assert isinstance(found, fhir.ServiceRequest)
+    message = orders.order_message(found, "W3")
+    assert message is not None
+    parsed = hl7.parse(message.payload)
+    assert (parsed.header.kind, parsed.header.event) == ("OMI", "O23")
+    assert parsed.body == hl7.ImagingOrder("P-3", "M-1", "CT", ("CT",), said, "V-1", "W3")
+
+
+def test_an_imaging_order_keeps_the_digest_of_orders() -> None:
+    """Record and radiology compare it like a laboratory order: the modality is its test."""
+    found = fhir.decode(json.dumps(imaging(priority="stat")).encode())
+    digest = records.order_digest("P-3", "M-1", ["CT"], True)
+    assert records.of_resource(found, "M-1", 1).digest == digest
+
+
+@pytest.mark.parametrize("codes", [["XR"], ["CT", "MR"], ["NA"]])
+def test_an_imaging_order_names_one_modality(codes: list[str]) -> None:
+    """No modality, or two: refused at the desk, with the path, rather than later at radiology."""
+    code = {"coding": [{"code": one} for one in codes]}
+    with pytest.raises(fhir.Invalid, match=r"\$\.code\.coding"):
+        fhir.decode(json.dumps(imaging(code=code)).encode())
 
 
 def test_movements_become_valid_resources() -> None:
