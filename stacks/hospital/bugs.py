@@ -286,6 +286,35 @@ _ALL = (
         # before any fault could show it. A test of gam alone shows it.
         shown_by="",
     ),
+    # the channels that tell patients
+    Bug(
+        "callcentre-lags",
+        "callcentre",
+        "The call centre applies its feed twenty minutes late.",
+        ("SC-1",),
+        shown_by="reduced-day",
+    ),
+    Bug(
+        "website-not-told",
+        "website",
+        "The website does not apply cancellations.",
+        ("SC-1",),
+        shown_by="reduced-day",
+    ),
+    Bug(
+        "sms-once",
+        "sms",
+        "Every message is tried once; whom it does not reach is on no list.",
+        ("SC-2",),
+        shown_by="reduced-day",
+    ),
+    Bug(
+        "late-booking-wins",
+        "clinic-lists",
+        "The scheduled print takes the bookings in again, and what came last wins.",
+        ("SC-1",),
+        shown_by="reduced-day",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 

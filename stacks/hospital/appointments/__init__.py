@@ -1,0 +1,1 @@
+"""Scheduling and the channels that tell patients; refuses to know the harness."""
