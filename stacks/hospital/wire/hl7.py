@@ -1,4 +1,4 @@
-"""HL7 v2.5.1 messages of this hospital (ADT, OML^O21, OMI^O23, ORU^R01, ACK) to and from values.
+"""HL7 v2.5.1 messages of this hospital (ADT, OML, OMI, ORU, SIU, ACK) to and from values.
 
     payload = build(Header(...), Order(...))        message = parse(payload)
     for reply in replies(message.header, refusal=None, sender="EHR"): ...
@@ -17,6 +17,7 @@ from stacks.hospital.wire.values import (
     PATIENT_CLASS,
     Ack,
     Adt,
+    Appointment,
     Body,
     Header,
     ImagingOrder,
@@ -29,8 +30,8 @@ from stacks.hospital.wire.values import (
 from stacks.hospital.wire.writing import build, build_ack, replies
 
 __all__ = [
-    "ACCEPTED", "FHIR_CLASS", "PATIENT_CLASS", "Ack", "Adt", "Body", "Header", "Hl7Error",
-    "ImagingOrder", "Message", "Order", "Report", "Value", "build", "build_ack", "from_timestamp",
-    "new_control_id", "parse", "parse_ack", "parse_header", "replies", "rescue_header",
-    "to_timestamp",
+    "ACCEPTED", "FHIR_CLASS", "PATIENT_CLASS", "Ack", "Adt", "Appointment", "Body", "Header",
+    "Hl7Error", "ImagingOrder", "Message", "Order", "Report", "Value", "build", "build_ack",
+    "from_timestamp", "new_control_id", "parse", "parse_ack", "parse_header", "replies",
+    "rescue_header", "to_timestamp",
 ]  # fmt: skip

@@ -7,6 +7,8 @@ from stacks.hospital.wire.times import from_timestamp
 from stacks.hospital.wire.values import (
     ACK_CODES,
     ADT_EVENTS,
+    APPOINTMENT_EVENTS,
+    APPOINTMENT_STATUS,
     CONTROL_ID_MAX,
     FHIR_CLASS,
     HEAD_BYTES,
@@ -15,6 +17,7 @@ from stacks.hospital.wire.values import (
     REPORT_STATUS,
     Ack,
     Adt,
+    Appointment,
     Header,
     ImagingOrder,
     Message,
@@ -22,6 +25,8 @@ from stacks.hospital.wire.values import (
     Report,
     Value,
 )
+
+VERSION_DIGITS = 15
 
 
 def parse_header(payload: bytes) -> Header:
@@ -43,6 +48,10 @@ def parse(payload: bytes) -> Message:
         return Message(header, _imaging_order(segments))
     if (header.kind, header.event) == ("ORU", "R01"):
         return Message(header, _report(segments))
+    if header.kind == "SIU":
+        if header.event not in APPOINTMENT_EVENTS:
+            raise Hl7Error("201", f"SIU event {header.event!r} is not supported")
+        return Message(header, _appointment(header, segments))
     if header.kind == "ACK":
         return Message(header, _ack(segments))
     raise Hl7Error("200", f"message type {header.kind}^{header.event} is not supported")
@@ -159,6 +168,27 @@ def _report(segments: Segments) -> Report:
     return Report(
         specimen, placer, mrn, status, values, obr.get(5) == "S", from_timestamp(obr.get(22))
     )
+
+
+def _appointment(header: Header, segments: Segments) -> Appointment:
+    sch, pid = segments.first("SCH"), segments.first("PID")
+    status = APPOINTMENT_STATUS.get(sch.get(25))
+    if status is None:
+        raise Hl7Error("103", f"SCH-25 (filler status) {sch.get(25)[:12]!r} is not known")
+    number = _required(segments.first("ZAP"), 1, "version of the appointment")
+    if not (number.isascii() and number.isdecimal() and len(number) <= VERSION_DIGITS):
+        raise Hl7Error("102", f"ZAP-1 (version of the appointment) {number[:16]!r} is no number")
+    ais = segments.first("AIS")
+    return Appointment(
+        event=header.event,
+        appointment=_required(sch, 2, "filler appointment id"),
+        mrn=_required(pid, 3, "patient number"),
+        service=_required(ais, 3, "service"),
+        clinic=_required(segments.first("AIL"), 3, "location"),
+        slot=_required(sch, 5, "schedule id"),
+        at=from_timestamp(_required(ais, 4, "start")),
+        status=status, version=int(number), phone=pid.get(13), decision=sch.get(6),
+    )  # fmt: skip
 
 
 def _ack(segments: Segments) -> Ack:

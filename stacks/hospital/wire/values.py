@@ -17,6 +17,11 @@ IMAGING_PRIORITY = {"S": "STAT", "A": "HIGH", "R": "ROUTINE"}  # TQ1-9 -> DICOM
 IMAGING_LETTER = {word: letter for letter, word in IMAGING_PRIORITY.items()}
 MODALITIES = frozenset({"CT", "MR", "CR", "US"})
 STATUS_LETTER = {word: letter for letter, word in REPORT_STATUS.items()}
+APPOINTMENT_EVENTS = frozenset({"S12", "S13", "S14", "S15", "S26"})
+APPOINTMENT_STATUS = {  # SCH-25 (HL7 table 0278) -> FHIR
+    "Booked": "booked", "Cancelled": "cancelled", "Complete": "fulfilled", "Noshow": "noshow",
+}  # fmt: skip
+FILLER_STATUS = {word: name for name, word in APPOINTMENT_STATUS.items()}
 ACCEPTED = frozenset({"AA", "CA"})
 ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
 CRITICAL_FLAGS = frozenset({"HH", "LL"})
@@ -29,8 +34,8 @@ class Header:
     """MSH. `accept`/`application` are MSH-15/16: AL, NE, ER, SU or empty (original mode)."""
 
     control_id: str
-    kind: str = ""  # ADT, OML, OMI, ORU, ACK
-    event: str = ""  # A01, O21, O23, R01
+    kind: str = ""  # ADT, OML, OMI, ORU, SIU, ACK
+    event: str = ""  # A01, O21, O23, R01, S12
     sender: str = ""
     receiver: str = ""
     at: float = 0.0  # Unix seconds
@@ -121,6 +126,31 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Appointment:
+    """A notice about one appointment (SIU), which says all that holds after the event.
+
+    Events: S12 booked, S13 moved, S14 changed, S15 cancelled, S26 patient did not come.
+    """
+
+    event: str
+    appointment: str
+    mrn: str
+    service: str
+    clinic: str
+    slot: str
+    at: float
+    """When it is (or was to be): Unix seconds, to the millisecond."""
+    status: str
+    """booked, cancelled, fulfilled or noshow."""
+    version: int
+    """Grows with every event of this appointment; the larger one is the newer."""
+    phone: str = ""
+    """PID-13."""
+    decision: str = ""
+    """The decision of the crisis cell behind a cancellation, if one was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
     """An acknowledgement: MSA-1, MSA-2, MSA-3 and ERR-3."""
 
@@ -139,7 +169,7 @@ class Ack:
         return not self.accepted and self.error in TRANSIENT_ERRORS
 
 
-Body = Adt | Order | ImagingOrder | Report | Ack
+Body = Adt | Order | ImagingOrder | Report | Appointment | Ack
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Values to HL7 v2.5.1 text: ADT, OML^O21, OMI^O23, ORU^R01 and ACK; refuses to send anything."""
+"""Values to HL7 v2.5.1 text: ADT, OML^O21, OMI^O23, ORU^R01, SIU, ACK; refuses to send anything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from stacks.hospital.wire.segments import ERROR_TEXT, Hl7Error, escape
 from stacks.hospital.wire.times import to_timestamp
 from stacks.hospital.wire.values import (
     ADT_EVENTS,
+    FILLER_STATUS,
     IMAGING_LETTER,
     PATIENT_CLASS,
     STATUS_LETTER,
     Adt,
+    Appointment,
     Header,
     ImagingOrder,
     Order,
@@ -21,7 +23,7 @@ from stacks.hospital.wire.values import (
 )
 
 
-def build(header: Header, body: Adt | Order | ImagingOrder | Report) -> bytes:
+def build(header: Header, body: Adt | Order | ImagingOrder | Report | Appointment) -> bytes:
     """The message as UTF-8 bytes, without MLLP frame; kind and event follow from the body."""
     stamp = to_timestamp(header.at)
     if isinstance(body, Adt):
@@ -30,6 +32,8 @@ def build(header: Header, body: Adt | Order | ImagingOrder | Report) -> bytes:
         kind, lines = "OML^O21^OML_O21", _order_lines(body, stamp)
     elif isinstance(body, ImagingOrder):
         kind, lines = "OMI^O23^OMI_O23", _imaging_lines(body, stamp)
+    elif isinstance(body, Appointment):
+        kind, lines = f"SIU^{body.event}^SIU_S12", _appointment_lines(body)
     else:
         kind, lines = "ORU^R01^ORU_R01", _report_lines(body)
     return joined([msh_of(header, kind, stamp), *lines])
@@ -115,6 +119,27 @@ def _report_lines(report: Report) -> list[str]:
         )
     lines.append(f"SPM|1|{specimen}")
     return lines
+
+
+def _appointment_lines(one: Appointment) -> list[str]:
+    """SCH, patient, and one resource group: the service (AIS) at its clinic (AIL).
+
+    No field of SIU numbers the versions of an appointment, so that ZAP-1, our own segment, does.
+    """
+    start, status = to_timestamp(one.at), FILLER_STATUS[one.status]
+    name, service, clinic = escape(one.appointment), escape(one.service), escape(one.clinic)
+    phone = "|" * 5 + escape(one.phone) if one.phone else ""
+    action = {"S12": "A", "S15": "D"}.get(one.event, "U")
+    reason = escape(one.decision)
+    return [
+        f"SCH|{name}|{name}|||{escape(one.slot)}|{reason}|||||^^^{start}"
+        + "|" * 14 + f"{status}^{status}^HL70278",
+        _pid(one.mrn) + phone,
+        "RGS|1|U",
+        f"AIS|1|{action}|{service}^{service}^L|{start}",
+        f"AIL|1|{action}|{clinic}",
+        f"ZAP|{one.version}",
+    ]  # fmt: skip
 
 
 def _is_number(text: str) -> bool:

@@ -147,7 +147,7 @@ def _without(field: str, number: int) -> bytes:
         (_without("OBR", 3), "101"),
         (_without("OBR", 25), "103"),
         (_without("OBX", 3), "101"),
-        (ORU.replace(b"ORU^R01^ORU_R01", b"SIU^S12^SIU_S12"), "200"),
+        (ORU.replace(b"ORU^R01^ORU_R01", b"MDM^T02^MDM_T02"), "200"),
         (ORU.replace(b"ORU^R01^ORU_R01", b"ADT^A99^ADT_A99"), "201"),
         (ORU.split(b"OBX")[0], "100"),
     ],
