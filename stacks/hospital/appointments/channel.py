@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,9 +25,10 @@ from stacks.hospital.appointments.channel_book import (
     Changed,
     Said,
 )
-from stacks.hospital.health import Degraded
+from stacks.hospital.door import Background
+from stacks.hospital.health import Check, Degraded
 from stacks.hospital.log import Log
-from stacks.hospital.pages import export, instant
+from stacks.hospital.pages import Page, export, instant
 from stacks.hospital.records import Record
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store, StoreError
@@ -56,6 +57,7 @@ class Channel:
         self.log = log
         self.intake = Intake(settings.name.upper(), self.receive, on_refusal=self._refused)
         self.says: Callable[[], Sequence[dict[str, Any]]] = self._says
+        self.pages: list[Page] = [self.records]
         self.on_news: Callable[[Appointment], None] = lambda _: None
         self._skips = skips
         self._since = time.time()
@@ -98,7 +100,7 @@ class Channel:
         return answer(self.feed(), media_type=JSON)
 
     async def everything(self, _: Request) -> Response:
-        return export(self.records)
+        return export(*self.pages)
 
     def records(self, after: int, limit: int) -> tuple[list[Record], int]:
         """One page of the export: kind `appointment`, status = the word."""
@@ -197,7 +199,10 @@ async def channel(
 
 @asynccontextmanager
 async def listening(
-    made: Channel, routes: Sequence[BaseRoute], background: Sequence[Any] = ()
+    made: Channel,
+    routes: Sequence[BaseRoute],
+    background: Sequence[Background] = (),
+    checks: Mapping[str, Check] | None = None,
 ) -> AsyncIterator[Face]:
     """The channel's face; its feed is taken while this is open."""
     server = MllpServer(
@@ -213,7 +218,7 @@ async def listening(
     try:
         yield Face(
             routes=[*made.routes(), *routes],
-            checks={"store": made.book.store.check, "feed": made.check_feed},
+            checks={"store": made.book.store.check, "feed": made.check_feed, **(checks or {})},
             background=[listen, *background],
         )
     finally:

@@ -157,10 +157,11 @@ class Book:
 
     def of(self, appointment: str) -> Said | None:
         """What is said of one appointment now; None when nothing is known."""
-        until = time.time() - self.lag_s
-        return self.store.read(
-            lambda connection: newest(connection, appointment, until, self._rank)
-        )
+        return self.store.read(lambda connection: self.within(connection, appointment))
+
+    def within(self, connection: sqlite3.Connection, appointment: str) -> Said | None:
+        """The same inside a caller's own transaction."""
+        return newest(connection, appointment, time.time() - self.lag_s, self._rank)
 
     def page(self, after: int, limit: int) -> list[Said]:
         """What is said of all appointments now, by `seq`, page by page."""
