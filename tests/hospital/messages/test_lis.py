@@ -296,7 +296,7 @@ async def test_the_export_says_what_is_stored(tmp_path: Path) -> None:
 async def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     """An unknown type is refused; a result without critical flag is not on the phone list."""
     async with laboratory_in(tmp_path) as laboratory:
-        payload = build(Header("C1"), order()).replace(b"OML^O21", b"SIU^S12")
+        payload = build(Header("C1"), order()).replace(b"OML^O21", b"MDM^T02")
         (reply,) = await laboratory.lis.intake.answer(Frame(payload))
         assert (parse_ack(reply).code, parse_ack(reply).error) == ("CR", "200")
         await laboratory.give(Report("S9", "P9", "M9", "final", (Value("NA", "140", flag="H"),)))
