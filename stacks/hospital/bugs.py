@@ -315,6 +315,20 @@ _ALL = (
         ("SC-1",),
         shown_by="reduced-day",
     ),
+    Bug(
+        "downtime-studies-forgotten",
+        "ris",
+        "Radiology takes the report of a study made without the worklist, and keeps no study.",
+        ("IM-3",),
+        shown_by="worklist-down",
+    ),
+    Bug(
+        "matched-by-name",
+        "ris",
+        "A study made without the worklist goes to the oldest order of anybody with that name.",
+        ("IM-3",),
+        shown_by="worklist-down",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 
