@@ -329,6 +329,28 @@ _ALL = (
         ("IM-3",),
         shown_by="worklist-down",
     ),
+    # pacs
+    Bug(
+        "archive-deletes-on-resend",
+        "pacs",
+        "Replaces an image that is sent again: deletes the old one, never stores the new one.",
+        ("IM-1",),
+        shown_by="pacs-outage",
+    ),
+    Bug(
+        "store-not-kept",
+        "pacs",
+        "After a restart writes to a volume not mounted yet, and vouches for it from memory.",
+        ("IM-1", "IN-1"),
+        shown_by="pacs-outage",
+    ),
+    Bug(
+        "archive-mixes-patients",
+        "pacs",
+        "After a restart files new studies under the patient of the study before.",
+        ("IN-3",),
+        shown_by="pacs-outage",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 
