@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 PENDING = 0xFF00
 STOP_S = 1.0
 """How long a stopping listener lets running associations come to their end."""
+LINES_PER_S = 20
+"""Most lines of the log that peers' nonsense may cause in a second."""
 Handler = tuple[Any, Callable[..., Any]]
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -129,7 +132,7 @@ def storage_contexts() -> list[PresentationContext]:
     return contexts([VERIFICATION]) + contexts(list(STORAGE.values()), UNCOMPRESSED[:1])
 
 
-def _connection_opened(event: Any, bounds: Bounds) -> None:
+def connection_opened(event: Any, bounds: Bounds) -> None:
     """Small messages leave at once (else 40 ms of delayed ACK each), and no stall is endless."""
     wrapped = event.assoc.dul.socket
     if wrapped is None or wrapped.socket is None:
@@ -164,7 +167,7 @@ def associate(
     two threads poll it every millisecond. Raises: AssociationError.
     """
     roles: list[Any] = [build_role(COMMITMENT, scp_role=True)] if reporting else []
-    opened = (evt.EVT_CONN_OPEN, lambda event: _connection_opened(event, bounds))
+    opened = (evt.EVT_CONN_OPEN, lambda event: connection_opened(event, bounds))
     try:
         open_ = _entity(calling, bounds).associate(
             where.host, where.port, contexts=list(asked), ae_title=called, ext_neg=roles,
@@ -283,6 +286,7 @@ class Scp:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self._running = True
 
     @property
     def port(self) -> int:
@@ -296,6 +300,9 @@ class Scp:
 
     def stop(self) -> None:
         """Take no new associations, let running ones end within STOP_S, abort the rest."""
+        if not self._running:
+            return
+        self._running = False
         self._server.shutdown()
         threads: list[Association] = self._server.active_associations
         for one in threads:
@@ -329,7 +336,7 @@ def listen(listening: Listening, log: Log) -> Scp:
             )  # fmt: skip
 
     always: list[Handler] = [
-        (evt.EVT_CONN_OPEN, lambda event: _connection_opened(event, bounds)),
+        (evt.EVT_CONN_OPEN, lambda event: connection_opened(event, bounds)),
         (evt.EVT_REJECTED, rejected),
         (evt.EVT_ACCEPTED, accepted),
         (evt.EVT_C_ECHO, lambda _: SUCCESS),
@@ -355,10 +362,19 @@ class _OneLine(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__(logging.ERROR)
         self._log = log
+        self._since, self._said = 0.0, 0
 
     def emit(self, record: logging.LogRecord) -> None:
         lines = record.getMessage().strip().splitlines()
-        self._log.warn_once_per(0.2, "dicom_trouble", reason=lines[0] if lines else "")
+        reason = lines[0] if lines else ""
+        if record.exc_info and record.exc_info[1] is not None:
+            reason = describe(record.exc_info[1])
+        now = time.monotonic()
+        if now - self._since >= 1.0:
+            self._since, self._said = now, 0
+        self._said += 1
+        if self._said <= LINES_PER_S:
+            self._log.warn("dicom_trouble", reason=reason)
 
 
 _QUIET = threading.Lock()
