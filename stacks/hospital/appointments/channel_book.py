@@ -203,7 +203,7 @@ def check(message: Appointment) -> None:
         raise Hl7Error("102", f"the clinic is not of 1 to {CLINIC_CHARS_MAX} printable characters")
     if not message.appointment or not message.mrn:
         raise Hl7Error("101", "the message names no appointment, or no patient")
-    if message.version < 1 or message.version > 2**53:
+    if not 0 <= message.version <= 2**53:
         raise Hl7Error("102", f"version {message.version} is not a version of an appointment")
     if not 0 < message.at < 1e11:
         raise Hl7Error("102", "the appointment's time is missing or not a time")
