@@ -94,6 +94,11 @@ def vr_of(name: str) -> str:
     return _SHOWN[name].vr
 
 
+def tag_of(name: str) -> int:
+    """The tag of a kept or computed attribute."""
+    return _SHOWN[name].tag
+
+
 def as_json(found: Mapping[str, str]) -> dict[str, object]:
     """One match in the DICOM JSON model (PS3.18 F)."""
     return {f"{_SHOWN[name].tag:08X}": _json(_SHOWN[name].vr, text) for name, text in found.items()}

@@ -105,6 +105,7 @@ class Web:
                         boundary,
                         f"application/dicom; transfer-syntax={image.encoded.transfer_syntax}",
                         part10(image.encoded),
+                        image.stored_at,
                     )
                 await asyncio.sleep(0)
                 page = self._page(wanted, page[-1].row) if len(page) == PAGE_IMAGES else []
@@ -146,9 +147,10 @@ def _path(request: Request) -> dict[str, str]:
     return found
 
 
-def _part(boundary: str, kind: str, content: bytes) -> bytes:
-    head = f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
-    return b"".join((head.encode(), content, b"\r\n"))
+def _part(boundary: str, kind: str, content: bytes, stored_at: float = 0.0) -> bytes:
+    head = f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n"
+    stored = f"X-Stored-At: {stored_at:.6f}\r\n" if stored_at else ""
+    return b"".join((head.encode(), stored.encode(), b"\r\n", content, b"\r\n"))
 
 
 def _first_frame(image: Stored) -> bytes:
