@@ -351,6 +351,28 @@ _ALL = (
         ("IN-3",),
         shown_by="pacs-outage",
     ),
+    # scheduling
+    Bug(
+        "cancels-dialysis",
+        "scheduling",
+        "A decision by class also cancels dialysis, which is protected.",
+        ("PR-2",),
+        shown_by="reduced-day",
+    ),
+    Bug(
+        "rebooking-forgotten",
+        "scheduling",
+        "Every seventh appointment that a decision cancels gets no rebooking task.",
+        ("SC-3",),
+        shown_by="reduced-day",
+    ),
+    Bug(
+        "double-booked-after-restore",
+        "scheduling",
+        "A restore does not replay the log: slots booked since the backup are free again.",
+        ("SC-3",),
+        shown_by="reduced-day",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 
