@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from starlette.responses import StreamingResponse
 from starlette.routing import BaseRoute
 
 from stacks.hospital.appointments.channel_book import (
@@ -40,7 +39,6 @@ from stacks.hospital.wire.mllp import MllpServer
 
 SILENT_S = 60 * 60.0
 """Hospital seconds without any news after which a channel says so in its health."""
-PAGE = 500
 ASKED_CHARS_MAX = 128
 
 Skips = Callable[[Appointment], bool]
@@ -56,11 +54,12 @@ class Channel:
         self.settings = settings
         self.log = log
         self.intake = Intake(settings.name.upper(), self.receive, on_refusal=self._refused)
-        self.says: Callable[[], Sequence[dict[str, Any]]] = self._says
+        self.says: Callable[[], Sequence[bytes]] = self._says
         self.pages: list[Page] = [self.records]
         self.on_news: Callable[[Appointment], None] = lambda _: None
         self._skips = skips
         self._since = time.time()
+        self._lines: dict[str, tuple[Said, bytes]] = {}
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -90,11 +89,20 @@ class Channel:
 
     # -- out --------------------------------------------------------------------------------------
 
-    def _says(self) -> list[dict[str, Any]]:
-        return [line(said) for said in self.book.every()]
+    def _says(self) -> list[bytes]:
+        return [self._line(said) for said in self.book.every()]
+
+    def _line(self, said: Said) -> bytes:
+        """Every channel is polled every second: what did not change is not written again."""
+        known = self._lines.get(said.appointment)
+        if known is None or known[0] is not said:
+            known = (said, msgspec.json.encode(line(said)))
+            self._lines[said.appointment] = known
+        return known[1]
 
     async def said(self, _: Request) -> Response:
-        return StreamingResponse(_lines(self.says()), media_type=NDJSON)
+        lines = self.says()
+        return Response(b"\n".join([*lines, b""]) if lines else b"", 200, None, NDJSON)
 
     async def fed(self, _: Request) -> Response:
         return answer(self.feed(), media_type=JSON)
@@ -174,13 +182,6 @@ def asked(text: str) -> str:
         wanted = f"1 to {ASKED_CHARS_MAX} printable characters"
         raise Refusal(400, "value", f"an appointment's id has {wanted}")
     return text
-
-
-async def _lines(items: Sequence[dict[str, Any]]) -> AsyncIterator[bytes]:
-    encoder = msgspec.json.Encoder()
-    for start in range(0, len(items), PAGE):
-        yield encoder.encode_lines(items[start : start + PAGE])
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -120,6 +120,9 @@ class Book:
         self.lag_s = lag_s
         self._rank = rank
         self._changed = changed
+        self._known: dict[str, Said] = {}  # what `every` read up to `_upto`
+        self._upto = 0
+        self._came_late = False
 
     async def hear(self, message: Appointment) -> bool:
         """Keep one message, on disk when this returns; whether it is the newest known now.
@@ -127,9 +130,11 @@ class Book:
         Raises: Hl7Error when it cannot be understood, StoreError when it cannot be kept.
         """
         check(message)
-        return await self.store.write(lambda connection: self._take(connection, message))
+        is_news, late = await self.store.write(lambda connection: self._take(connection, message))
+        self._came_late |= late
+        return is_news
 
-    def _take(self, connection: sqlite3.Connection, message: Appointment) -> bool:
+    def _take(self, connection: sqlite3.Connection, message: Appointment) -> tuple[bool, bool]:
         now = time.time()
         row = (
             message.appointment, message.version, message.event, message.status, message.mrn,
@@ -150,10 +155,11 @@ class Book:
             )
         said = newest(connection, message.appointment, now, self._rank)
         is_news = not repeat and said is not None and said.version == message.version
-        _count(connection, now, repeat=repeat, late=not repeat and not is_news)
+        late = not repeat and not is_news
+        _count(connection, now, repeat=repeat, late=late)
         if is_news and said is not None and self._changed is not None:
             self._changed(connection, said)
-        return is_news
+        return is_news, late
 
     def of(self, appointment: str) -> Said | None:
         """What is said of one appointment now; None when nothing is known."""
@@ -171,11 +177,13 @@ class Book:
         return [_said(row) for row in rows]
 
     def every(self, page: int = 500) -> list[Said]:
-        """All that is said now."""
-        found: list[Said] = []
-        while more := self.page(found[-1].seq if found else 0, page):
-            found += more
-        return found
+        """All that is said now. In the event loop's thread only; reads what is new since before."""
+        if self._came_late:  # an older message may change what a newer one means
+            self._came_late, self._known, self._upto = False, {}, 0
+        while more := self.page(self._upto, page):
+            self._upto = more[-1].seq
+            self._known.update((one.appointment, one) for one in more)
+        return list(self._known.values())
 
     def feed(self) -> Feed:
         """How the feed does."""

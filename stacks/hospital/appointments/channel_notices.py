@@ -51,7 +51,7 @@ _COLUMNS = (
     " in_doubt, reason, settled_at, reached_by"
 )
 _LAST = """
-SELECT seq, appointment, patient, status, version, word, settled_at, made_at FROM notice AS n
+SELECT seq, appointment, patient, status, version, word, settled_at FROM notice AS n
 WHERE seq > ? AND version = (SELECT max(version) FROM notice AS m
   WHERE m.appointment = n.appointment AND m.status <> 'superseded')
 ORDER BY seq LIMIT ?
@@ -206,15 +206,17 @@ class Notices:
         return [_shown(row) for row in rows]
 
     def records(self, after: int, limit: int) -> tuple[list[Record], int]:
-        """One page of the export: the newest notice of each appointment; its word is the digest."""
+        """One page of the export: the newest notice of each appointment; its word is the digest.
+
+        stored_at: when the patient was reached or listed for a person; 0 while it is still tried.
+        """
         rows = self._store.read(
             lambda connection: connection.execute(_LAST, (after, limit)).fetchall()
         )
         records = [
-            Record("notice", appointment, patient, status, version, word,
-                   stored_at=settled_at or made_at)
-            for _, appointment, patient, status, version, word, settled_at, made_at in rows
-        ]  # fmt: skip
+            Record("notice", appointment, patient, status, version, word, stored_at=settled_at)
+            for _, appointment, patient, status, version, word, settled_at in rows
+        ]
         return records, rows[-1][0] if rows else after
 
 

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from starlette.routing import BaseRoute
 
 from stacks.hospital.appointments.channel import Channel, channel, listening
@@ -149,16 +150,27 @@ class Wall:
 
     def __init__(self, tray: Tray) -> None:
         self._tray = tray
+        self._said: dict[Place, tuple[Sheet, list[tuple[int, str, bytes]]]] = {}
 
-    def says(self) -> list[dict[str, Any]]:
+    def says(self) -> list[bytes]:
         """GET /says: what the paper says, the newest of each appointment."""
-        newest: dict[str, dict[str, Any]] = {}
+        newest: dict[str, tuple[int, bytes]] = {}
         for sheet in self._tray.sheets():
-            for line in sheet.lines:
-                known = newest.get(line.appointment)
-                if known is None or known["version"] < line.version:
-                    newest[line.appointment] = _shown(sheet, line)
-        return list(newest.values())
+            for version, appointment, text in self._lines(sheet):
+                known = newest.get(appointment)
+                if known is None or known[0] < version:
+                    newest[appointment] = (version, text)
+        return [text for _, text in newest.values()]
+
+    def _lines(self, sheet: Sheet) -> list[tuple[int, str, bytes]]:
+        known = self._said.get(sheet.place)
+        if known is None or known[0] is not sheet:
+            lines = [
+                (line.version, line.appointment, msgspec.json.encode(_shown(sheet, line)))
+                for line in sheet.lines
+            ]
+            known = self._said[sheet.place] = (sheet, lines)
+        return known[1]
 
     async def lists(self, _: Request) -> Response:
         items = [_outline(sheet) for sheet in self._tray.sheets()]

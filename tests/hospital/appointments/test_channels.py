@@ -142,3 +142,16 @@ async def _degraded(stand: Stand) -> str:
 def test_words(event: str, status: str, moved_before: bool, word: str) -> None:
     """Only a booked appointment is ever confirmed, and a cancellation is never anything else."""
     assert word_of(event, status, moved_before) == word
+
+
+@asynchronous
+async def test_an_older_move_changes_what_a_newer_change_means(tmp_path: Path) -> None:
+    """A change of an appointment of which the move arrives later: polled before it is confirmed,
+    polled after it is moved, as if both had come in order."""
+    changed = replace(MOVED, event="S14", version=3)
+    async with standing(website, tmp_path) as stand:
+        await stand.tell(BOOKED, changed)
+        assert await stand.says() == {"A1": "confirmed"}
+        await stand.tell(MOVED)
+        assert await stand.says() == {"A1": "moved"}
+        assert (await stand.get("/appointments/A1"))["word"] == "moved"
