@@ -59,7 +59,19 @@ ORDER BY seq LIMIT ?
 
 
 def announce(connection: sqlite3.Connection, said: Said) -> None:
-    """Make the notice of a change, in the transaction that keeps the news."""
+    """Make the notice of a change, in the transaction that keeps the news.
+
+    News that change nothing for the patient (a merge of records) keep the notice that there is.
+    """
+    text = _text(said)
+    same = connection.execute(
+        "UPDATE notice SET patient = ?, version = ? WHERE (word, at, phone, text) = (?, ?, ?, ?)"
+        " AND seq = (SELECT max(seq) FROM notice WHERE appointment = ?)"
+        " AND status <> 'superseded'",
+        (said.patient, said.version, said.word, said.at, said.phone, text, said.appointment),
+    )
+    if same.rowcount:
+        return
     connection.execute(
         "UPDATE notice SET status = 'superseded', settled_at = ? WHERE appointment = ?"
         " AND status IN ('pending', 'unreachable')",
@@ -72,7 +84,7 @@ def announce(connection: sqlite3.Connection, said: Said) -> None:
         " at, made_at, next_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             f"{said.appointment}.{said.version}", said.appointment, said.version, said.patient,
-            said.phone, said.word, _text(said), said.at, said.known_at, said.known_at,
+            said.phone, said.word, text, said.at, said.known_at, said.known_at,
         ),
     )  # fmt: skip
 
@@ -82,7 +94,7 @@ def _text(said: Said) -> str:
     if said.word == CANCELLED:
         return f"{what} is cancelled. Do not travel: we call you with a new date."
     verb = "is moved to" if said.word == MOVED else "is confirmed for"
-    return f"{what} {verb} {instant(said.at)[:16].replace('T', ' ')} UTC."
+    return f"{what} {verb} {instant(said.at)[:19].replace('T', ' ')} UTC."
 
 
 class Notices:

@@ -212,6 +212,24 @@ async def test_every_change_reaches_the_phone_in_order(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_news_that_change_nothing_for_the_patient_are_not_sent(tmp_path: Path) -> None:
+    """A cancelled appointment changes hands by a merge of records: no second message, and the
+    notice is the surviving patient's; the cancellation's own word was sent once."""
+    async with standing(sms, tmp_path) as stand:
+        await stand.tell(BOOKED, CANCELLED)
+        await _inbox(stand, BOOKED.phone, 1)
+        await _notices(stand, "delivered")
+        sent = len(await _inbox(stand, BOOKED.phone, 1))
+        await stand.tell(replace(CANCELLED, event="S14", mrn="M9", version=4))
+        await stand.tell(replace(BOOKED, appointment="A2"))
+        assert (await _inbox(stand, BOOKED.phone, sent + 1))[-1]["appointment"] == "A2"
+        assert len(await _inbox(stand, BOOKED.phone, sent + 1)) == sent + 1
+        [row] = [row for row in (await _notices(stand, "delivered")).values() if row["key"] == "A1"]
+        assert (row["patient"], row["version"], row["digest"]) == ("M9", 4, "cancelled")
+        assert (await stand.says())["A1"] == "cancelled"
+
+
+@asynchronous
 async def test_an_old_notice_that_waits_is_never_sent_after_newer_news(tmp_path: Path) -> None:
     """The phone is off, the appointment is confirmed and then cancelled, the phone comes back: it
     gets the cancellation only."""
