@@ -94,16 +94,25 @@ def clear_toxics(step: Step) -> str:
 
 
 def open_proxy(step: Step) -> str:
-    """Open a closed proxy and see it listen; else delete and recreate it."""
+    """Open a closed proxy and see it listen; else delete and recreate it.
+
+    A step that says `by` lets go only for that one: another may keep the proxy closed.
+    """
     host, port = step["api"]
     base = "/proxies/" + quote(str(step["proxy"]), safe="")
     try:
-        status, _ = ask(host, port, "POST", base, {"enabled": True})
+        by = {"by": str(step["by"])} if step.get("by") else {}
+        status, content = ask(host, port, "POST", base, {"enabled": True, **by})
+        others = json.loads(content).get("closed_by") if status == 200 else None
+        if by and others and by["by"] not in others:
+            return "let go; another fault keeps it closed"
         if status == 200 and _listens(str(step["listen"])):
             return "open"
     except Silent as error:
         if error.refused:
             return "the proxy server is gone, there is nothing to open"
+    except (ValueError, AttributeError, TypeError):
+        pass  # it answered something else: recreate the proxy
     return recreate_proxy(step)
 
 

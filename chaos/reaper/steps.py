@@ -57,7 +57,9 @@ def describe(step: Step) -> str:
     if do in ("clear_toxics", "open_proxy"):
         url = f"http://{step['api'][0]}:{step['api'][1]}/proxies/{quote(str(step['proxy']), '')}"
         if do == "open_proxy":
-            return f"open the link {step['proxy']}: curl -X POST -d '{{\"enabled\":true}}' {url}"
+            by = f',"by":"{step["by"]}"' if step.get("by") else ""
+            body = f'{{"enabled":true{by}}}'
+            return f"open the link {step['proxy']}: curl -X POST -d '{body}' {url}"
         calls = "; ".join(f"curl -X DELETE {url}/toxics/{quote(t, '')}" for t in step["toxics"])
         return f"make the link {step['proxy']} healthy: {calls}"
     if do == "remove_shm":

@@ -16,6 +16,7 @@ from chaos.toxiproxy.collection import Collection
 from chaos.toxiproxy.errors import ApiError
 from chaos.toxiproxy.http1 import PLAIN, Request, Response
 from chaos.toxiproxy.proxy import Proxy
+from chaos.toxiproxy.toxics import KINDS
 
 VERSION = "2.12.0"  # of the API that this server speaks
 JSON = "application/json"
@@ -45,6 +46,8 @@ class Api:
             (["version"], {"GET": self._version}),
             (["proxies"], {"GET": self._list_proxies, "POST": self._create_proxy}),
             (["populate"], {"POST": self._populate}),
+            (["kinds"], {"GET": self._kinds}),
+            (["proxies", "*", "records"], {"GET": self._records}),
             (["reset"], {"POST": self._reset}),
             (
                 ["proxies", "*"],
@@ -118,6 +121,16 @@ class Api:
     def _version(self, names: list[str], body: bytes) -> Response:
         del names, body
         return Response(200, f'{{"version": "{VERSION}"}}\n', "application/json;charset=utf-8")
+
+    def _kinds(self, names: list[str], body: bytes) -> Response:
+        """Ours alone: the types of toxic that this server knows."""
+        del names, body
+        return _shown(200, sorted(KINDS))
+
+    def _records(self, names: list[str], body: bytes) -> Response:
+        """Ours alone: what the toxics that speak protocols did, the latest gone ones included."""
+        del body
+        return _shown(200, self._collection.find(names[0]).records())
 
     def _metrics(self, names: list[str], body: bytes) -> Response:
         del names, body

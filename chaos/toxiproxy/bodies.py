@@ -25,6 +25,7 @@ class ProxyBody:
     upstream: str | None = None
     enabled: bool | None = None
     expires_in_ms: int | None = None
+    by: str = ""  # who closes it, or lets go
 
 
 @dataclass
@@ -102,9 +103,16 @@ def toxic_change(body: bytes) -> ToxicBody:
 def attributes(kind: type[Toxic], old: Toxic | None, said: tuple[gojson.Pairs, ...]) -> Toxic:
     """The attributes of a toxic after what was said: a new value, or ApiError 400."""
     names = attribute_names(kind)
-    values = attributes_of(old) if old is not None else dict.fromkeys(names, 0)
+    values = attributes_of(old if old is not None else kind())
+    texts: dict[str, int] = getattr(kind, "TEXTS", {})  # longest, by name
     for pairs in said:
         for name, item in pairs.fields(*names):
+            if name in texts:
+                text = gojson.text_of(item, f"{kind.__name__}Toxic.attributes.{name}")
+                if len(text) > texts[name]:
+                    raise ApiError(400, f"{name} must have at most {texts[name]} characters")
+                values[name] = text
+                continue
             number = gojson.integer_of(item, f"{kind.__name__}Toxic.attributes.{name}")
             if not 0 <= number <= kind.LIMITS[name]:
                 raise ApiError(400, f"{name} must be 0 to {kind.LIMITS[name]}, got {number}")
@@ -119,7 +127,8 @@ def attributes(kind: type[Toxic], old: Toxic | None, said: tuple[gojson.Pairs, .
 
 def _proxy(value: Any, type_name: str, field_prefix: str) -> ProxyBody:
     proxy = ProxyBody()
-    for key, item in _fields(value, type_name, ("name", "listen", "upstream", "enabled", EXPIRES)):
+    names = ("name", "listen", "upstream", "enabled", EXPIRES, "by")
+    for key, item in _fields(value, type_name, names):
         if key == EXPIRES:
             proxy.expires_in_ms = _expiry(item)
         elif key == "enabled":

@@ -12,6 +12,7 @@ from random import Random
 from chaos.toxiproxy.toxic import NamedToxic
 from chaos.toxiproxy.toxics.noop import NoopStage
 from chaos.toxiproxy.toxics.stage import Ending, Inbox, Memory, Stage
+from chaos.toxiproxy.toxics.talk import Talk
 
 
 class Slot:
@@ -19,14 +20,17 @@ class Slot:
 
     __slots__ = ("inbox", "memory", "random", "stage", "toxic")
 
-    def __init__(self, toxic: NamedToxic, random: Random, *, from_start: bool) -> None:
+    def __init__(self, toxic: NamedToxic, random: Random, memory: Memory) -> None:
         self.toxic = toxic
         self.random = random
-        self.memory = Memory(from_start)
+        self.memory = memory
         self.stage: Stage = self._roll()
         self.inbox = Inbox(self.stage.room)
 
     def _roll(self) -> Stage:
+        if self.toxic.speaks:  # its toxicity was rolled for when the talk began, for both sides
+            spared = self.memory.talk is None
+            return NoopStage() if spared else self.toxic.attributes.stage(self.memory, self.random)
         if self.random.random() < self.toxic.toxicity:
             return self.toxic.attributes.stage(self.memory, self.random)
         return NoopStage()
@@ -42,12 +46,13 @@ class Slot:
 class Chain:
     """The slots of one stream. False when empty: then data need not pass through it."""
 
-    __slots__ = ("outlet", "random", "slots")
+    __slots__ = ("outlet", "random", "slots", "talks")
 
     def __init__(self, outlet: Inbox, random: Random) -> None:
         self.slots: list[Slot] = []
         self.outlet = outlet
         self.random = random
+        self.talks: tuple[Talk, ...] = ()  # of the toxics here that hear the other stream too
 
     def __bool__(self) -> bool:
         return bool(self.slots)
@@ -75,15 +80,16 @@ class Chain:
                 earliest = due_ns
         return earliest
 
-    def add(self, toxic: NamedToxic, *, from_start: bool) -> None:
+    def add(self, toxic: NamedToxic, memory: Memory) -> None:
         """Put a toxic at the end; the one before lets go of what it holds back."""
-        slot = Slot(toxic, self.random, from_start=from_start)
+        slot = Slot(toxic, self.random, memory)
         if self.slots:
             self.slots[-1].renew(self.outlet)
         if self.outlet.ending is Ending.EOF:
             self.outlet.ending = None  # not yet passed on: the new toxic has its say
             slot.inbox.end(Ending.EOF)
         self.slots.append(slot)
+        self._list_talks()
 
     def change(self, toxic: NamedToxic) -> None:
         """The toxic's attributes or toxicity changed."""
@@ -97,6 +103,7 @@ class Chain:
         slot.stage.leave(slot.inbox, self._outlet_of(index))
         slot.inbox.clear()
         del self.slots[index]
+        self._list_talks()
         if index:
             self.slots[index - 1].renew(self._outlet_of(index - 1))
 
@@ -106,6 +113,17 @@ class Chain:
             slot.inbox.clear()
         self.slots.clear()
         self.outlet.clear()
+
+    def stirred(self) -> bool:
+        """Whether a talk here has something for the other stream to look at; asked once."""
+        stirred = False
+        for talk in self.talks:
+            stirred |= talk.stirred
+            talk.stirred = False
+        return stirred
+
+    def _list_talks(self) -> None:
+        self.talks = tuple(s.memory.talk for s in self.slots if s.memory.talk is not None)
 
     def _index(self, toxic: NamedToxic) -> int:
         return next(i for i, slot in enumerate(self.slots) if slot.toxic is toxic)

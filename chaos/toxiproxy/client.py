@@ -25,6 +25,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
+STOCK_KINDS = (
+    "bandwidth", "latency", "limit_data", "noop", "reset_peer", "slicer", "slow_close", "timeout",
+)  # fmt: skip
 CALL_S = 2.0  # one exchange with the API, connecting included
 
 Refusal = Literal["exists", "not found", "invalid", "failed", "silent"]
@@ -52,7 +55,7 @@ class ToxicValue:
 
     name: str
     type: str
-    attributes: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, int | str] = field(default_factory=dict)
     stream: str = "downstream"
     toxicity: float = 1.0
 
@@ -66,6 +69,7 @@ class ProxyValue:
     upstream: str
     enabled: bool = True
     toxics: tuple[ToxicValue, ...] = ()
+    closed_by: tuple[str, ...] = ()  # the embedded server only
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,19 @@ class Toxiproxy:
         """Delete one proxy; one that is not there is deleted."""
         self._call("DELETE", _path(name), (204, 404))
 
-    def set_enabled(self, name: str, enabled: bool, expires_s: float = 0.0) -> None:
-        """Open or close a proxy and read it back; `expires_s` > 0 opens a closed one after that."""
-        body: dict[str, object] = {"enabled": enabled}
+    def set_enabled(
+        self, name: str, enabled: bool, expires_s: float = 0.0, by: str = ""
+    ) -> None:  # fmt: skip
+        """Open or close a proxy and read it back; `expires_s` > 0 opens a closed one after that.
+
+        With `by` one of several callers closes it or lets go: it opens when the last has let go
+        (embedded server; a real one knows no callers: there the first opens it for all).
+        """
+        body: dict[str, object] = {"enabled": enabled, **({"by": by} if by else {})}
         if expires_s > 0 and not enabled:
             body["expires_in_ms"] = round(expires_s * 1000)
         seen = _proxy(self._call("POST", _path(name), 200, body))
-        if seen.enabled is not enabled:
+        if seen.enabled is not enabled and not (enabled and set(seen.closed_by) - {by}):
             raise self._wrong(f"proxy {name} did not change to enabled={enabled}", "failed")
 
     def add_toxic(self, proxy: str, toxic: ToxicValue, expires_s: float = 0.0) -> None:
@@ -141,6 +151,15 @@ class Toxiproxy:
     def toxics(self, proxy: str) -> tuple[ToxicValue, ...]:
         """The toxics that are on a proxy now."""
         return tuple(_toxic(t) for t in self._call("GET", f"{_path(proxy)}/toxics", 200))
+
+    def kinds(self) -> tuple[str, ...]:
+        """The types of toxic that the server knows; a real one knows Toxiproxy's."""
+        answer = self._call("GET", "/kinds", (200, 404))
+        return tuple(map(str, answer)) if isinstance(answer, list) else STOCK_KINDS
+
+    def records(self, proxy: str) -> dict[str, Mapping[str, Any]]:
+        """What the toxics that speak protocols did, by name (embedded server only)."""
+        return dict(self._call("GET", f"{_path(proxy)}/records", 200))
 
     def remove_toxic(self, proxy: str, name: str) -> None:
         """Remove one toxic; one that is not there is removed."""
@@ -187,7 +206,7 @@ class Toxiproxy:
             text = f"{method} {path} answered {status} {said}"
             kinds: dict[int, Refusal] = {409: "exists", 404: "not found", 400: "invalid"}
             raise self._wrong(text, kinds.get(status, "failed"))
-        if status == 204 or not content:
+        if status in (204, 404) or not content:
             return {}
         try:
             return json.loads(content)
@@ -225,4 +244,5 @@ def _proxy(value: Mapping[str, Any]) -> ProxyValue:
         upstream=str(value["upstream"]),
         enabled=bool(value["enabled"]),
         toxics=tuple(_toxic(t) for t in value.get("toxics") or ()),
+        closed_by=tuple(map(str, value.get("closed_by") or ())),
     )

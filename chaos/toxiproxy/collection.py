@@ -57,8 +57,8 @@ class Collection:
         if replaced is not None:
             replaced.remove()
         self.proxies[body.name] = proxy
-        if body.expires_in_ms is not None:
-            proxy.expire_after(body.expires_in_ms)
+        if body.enabled is False:
+            proxy.close_for(body.by, body.expires_in_ms)
         return proxy
 
     def _check_wildcard(self, listen: str) -> None:
@@ -79,6 +79,8 @@ class Collection:
         """Change a proxy; what the body does not say stays."""
         proxy = self.find(name)
         self._check_expiry(body)
+        if body.by:
+            return self._open_or_close(proxy, body)
         listen = proxy.listen if body.listen is None else body.listen
         self._check_wildcard(listen)
         proxy.update(
@@ -86,8 +88,19 @@ class Collection:
             proxy.upstream if body.upstream is None else body.upstream,
             enabled=proxy.enabled if body.enabled is None else body.enabled,
         )
-        if body.expires_in_ms is not None:
-            proxy.expire_after(body.expires_in_ms)
+        if body.expires_in_ms is not None or (body.enabled is False and not proxy.closers.names):
+            proxy.close_for("", body.expires_in_ms)
+        return proxy
+
+    @staticmethod
+    def _open_or_close(proxy: Proxy, body: ProxyBody) -> Proxy:
+        """One of several callers closes it, or lets go; it opens when the last has let go."""
+        if body.enabled is None or body.listen is not None or body.upstream is not None:
+            raise ApiError(400, "by goes with enabled, and with no address")
+        if body.enabled:
+            proxy.open_for(body.by)
+        else:
+            proxy.close_for(body.by, body.expires_in_ms)
         return proxy
 
     def delete(self, name: str) -> None:

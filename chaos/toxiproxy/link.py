@@ -20,7 +20,8 @@ from chaos.toxiproxy.end import End
 from chaos.toxiproxy.loop import EDGES, OUTGOING, Timer
 from chaos.toxiproxy.resolver import Pending, UnknownHost
 from chaos.toxiproxy.stream import Stream
-from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM
+from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM, NamedToxic
+from chaos.toxiproxy.toxics.stage import Memory
 
 if TYPE_CHECKING:
     from chaos.toxiproxy.proxy import Proxy
@@ -136,7 +137,7 @@ class Link:
         self.upstream = client.inbound = upstream.outbound = Stream(self, client, upstream)
         self.downstream = upstream.inbound = client.outbound = Stream(self, upstream, client)
         for toxic in self.proxy.toxics:
-            self.stream(toxic.direction).add(toxic, from_start=True)
+            self.add(toxic, from_start=True)
         self.loop.watch(client.fd, client, EDGES)
         self.loop.watch(upstream.fd, upstream, EDGES)
 
@@ -152,6 +153,20 @@ class Link:
         stream = self.upstream if direction == UPSTREAM else self.downstream
         assert stream is not None
         return stream
+
+    def add(self, toxic: NamedToxic, *, from_start: bool = False) -> None:
+        """Put a toxic on the streams that it sits on; only when connected."""
+        spared = toxic.speaks and self.random.random() >= toxic.toxicity
+        talk = None if spared else toxic.talk()
+        for direction in toxic.directions:
+            memory = Memory(from_start, talk=talk, asks=direction == UPSTREAM)
+            self.stream(direction).add(toxic, memory)
+
+    def stir(self, stream: Stream) -> None:
+        """A toxic on this stream has something to say on the other one."""
+        other = self.downstream if stream is self.upstream else self.upstream
+        if other is not None and not other.closed:
+            other.work()
 
     def count(self, stream: Stream) -> None:
         """A stream ended: its bytes are now known to the metrics."""

@@ -18,15 +18,16 @@ from chaos.toxiproxy.address import (
     join,
     split,
 )
+from chaos.toxiproxy.closers import Closers
 from chaos.toxiproxy.errors import ApiError
 from chaos.toxiproxy.link import Link
 from chaos.toxiproxy.listener import Listener
-from chaos.toxiproxy.loop import Timer
 from chaos.toxiproxy.resolver import UnknownHost
 from chaos.toxiproxy.site import Site, Traffic
 from chaos.toxiproxy.stream import Stream
 from chaos.toxiproxy.toxic import DOWNSTREAM, UPSTREAM, NamedToxic
 
+MAX_PAST = 32  # toxics that are gone whose record is kept
 RETRY_MS = 250  # between attempts to enable a proxy again whose address is taken
 
 
@@ -46,7 +47,8 @@ class Proxy:
         self.traffic = Traffic()
         self._listener: Listener | None = None
         self._reserved: socket.socket | None = None  # bound, not listening: until the expiry
-        self._expiry: Timer | None = None
+        self.closers = Closers(self.loop, self._nobody_keeps_it_closed)
+        self._past: dict[str, NamedToxic] = {}  # that spoke a protocol and are gone, by name
 
     @property
     def enabled(self) -> bool:
@@ -62,6 +64,7 @@ class Proxy:
             "upstream": self.upstream,
             "enabled": self.enabled,
             "toxics": [toxic.shown() for toxic in toxics],
+            **({"closed_by": self.closers.names} if any(self.closers.names) else {}),
         }
 
     # ------------------------------------------------------------------ on and off
@@ -149,7 +152,7 @@ class Proxy:
 
     def _adopt(self, sock: socket.socket) -> None:
         self._drop_reservation()
-        self.cancel_expiry()
+        self.closers.clear()
         self._listener = Listener(self.loop, sock, self._accept)
         self.listen = self._listener.name
 
@@ -161,7 +164,7 @@ class Proxy:
 
     def remove(self) -> None:
         """Stop for good."""
-        self.cancel_expiry()
+        self.closers.clear()
         self.stop()
         for toxic in self.toxics:
             if toxic.expiry is not None:
@@ -181,12 +184,23 @@ class Proxy:
         for link in tuple(self.links):
             link.close()
 
-    # ------------------------------------------------------------------ expiry of a disable
+    # ------------------------------------------------------------------ closed for a while
 
-    def expire_after(self, delay_ms: int) -> None:
-        """Enable again after `delay_ms` with nobody asking; keeps the port for itself."""
-        self.cancel_expiry()
-        self._expiry = self.loop.after_ms(delay_ms, self._expired)
+    def close_for(self, name: str, delay_ms: int | None) -> None:
+        """Stay closed until `name` lets go, `delay_ms` at most; keeps the port for itself."""
+        self.closers.add(name, delay_ms)
+        if self._listener is not None:
+            self.stop()
+        if delay_ms is not None:
+            self._reserve()
+
+    def open_for(self, name: str) -> None:
+        """`name` lets go: open, unless another keeps it closed; raises ApiError 500."""
+        self.closers.drop(name)
+        if not self.closers.names:
+            self.start()
+
+    def _reserve(self) -> None:
         if self._reserved is None and not is_wildcard(self.listen.rpartition(":")[0].strip("[]")):
             try:
                 address = self.site.listen_rule.resolve(self.listen)
@@ -194,17 +208,11 @@ class Proxy:
             except Exception:
                 self._reserved = None  # not resolvable or taken: bound when it expires
 
-    def cancel_expiry(self) -> None:
-        """Stay as it is."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
-    def _expired(self) -> None:
+    def _nobody_keeps_it_closed(self) -> None:
         try:
             self.start()
         except Exception:  # the port is taken, or the name is not known now: keep trying
-            self._expiry = self.loop.after_ms(RETRY_MS, self._expired)
+            self.closers.add("", RETRY_MS)
 
     # ------------------------------------------------------------------ connections
 
@@ -246,7 +254,9 @@ class Proxy:
     def add(self, toxic: NamedToxic) -> None:
         """Put a toxic at the end of its stream's chain, on open links too."""
         self.toxics.append(toxic)
-        self._each_stream(toxic, lambda stream: stream.add(toxic))
+        for link in tuple(self.links):
+            if link.connected:
+                link.add(toxic)
 
     def changed(self, toxic: NamedToxic) -> None:
         """The toxic has new attributes or toxicity: open links take them over."""
@@ -259,9 +269,21 @@ class Proxy:
         self.toxics.remove(toxic)
         if toxic.expiry is not None:
             toxic.expiry.cancel()
+        if toxic.speaks:
+            self._past.pop(toxic.name, None)
+            self._past[toxic.name] = toxic
+            while len(self._past) > MAX_PAST:
+                del self._past[next(iter(self._past))]
         self._each_stream(toxic, lambda stream: stream.remove(toxic))
+
+    def records(self) -> dict[str, Any]:
+        """What the toxics that speak protocols did: those that are here, and the latest gone."""
+        here = {toxic.name: toxic for toxic in self.toxics if toxic.speaks}
+        return {name: toxic.record.shown() for name, toxic in {**self._past, **here}.items()}
 
     def _each_stream(self, toxic: NamedToxic, change: Callable[[Stream], None]) -> None:
         for link in tuple(self.links):
             if link.connected:
-                change(link.stream(toxic.direction))
+                for direction in toxic.directions:
+                    if link.connected:  # the first may have closed it
+                        change(link.stream(direction))

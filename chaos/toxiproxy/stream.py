@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from chaos.toxiproxy.chain import Chain
 from chaos.toxiproxy.end import End
 from chaos.toxiproxy.loop import Timer
-from chaos.toxiproxy.toxics.stage import Ending, Inbox, Piece
+from chaos.toxiproxy.toxics.stage import Ending, Inbox, Memory, Piece
 
 if TYPE_CHECKING:
     from chaos.toxiproxy.link import Link
@@ -115,6 +115,8 @@ class Stream:
             self._read_into(first)
             puts = chain.puts
             due_ns = chain.step(time.monotonic_ns())
+            if chain.talks and chain.stirred():
+                self.link.stir(self)
             if (outlet.pieces or outlet.ending is not None) and not self._flush():
                 break
             moved = chain.puts != puts
@@ -239,10 +241,10 @@ class Stream:
 
     # ------------------------------------------------------------------ toxics
 
-    def add(self, toxic: NamedToxic, *, from_start: bool = False) -> None:
+    def add(self, toxic: NamedToxic, memory: Memory) -> None:
         """Put a toxic at the end of the chain."""
         if not self.closed:
-            self.chain.add(toxic, from_start=from_start)
+            self.chain.add(toxic, memory)
             self.work()
 
     def change(self, toxic: NamedToxic) -> None:

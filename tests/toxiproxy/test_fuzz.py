@@ -22,7 +22,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
-ATTRIBUTES = [*sorted({name for kind in KINDS.values() for name in kind.LIMITS}), "LATENCY"]
+TEXTS = {name for kind in KINDS.values() for name in getattr(kind, "TEXTS", {})}
+ATTRIBUTES = [*sorted({name for kind in KINDS.values() for name in kind.LIMITS} | TEXTS), "LATENCY"]
 
 
 def toxic_bodies() -> st.SearchStrategy[dict[str, Any]]:

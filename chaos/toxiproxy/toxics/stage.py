@@ -13,7 +13,7 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 MILLISECOND_NS = 1_000_000
 MAX_MS = 2**31 - 1  # about 24 days: longer is a mistake
@@ -113,6 +113,8 @@ class Memory:
     from_start: bool  # the toxic was there when the connection was made
     passed_bytes: int = 0
     due_ns: int | None = None  # of something that a change does not call off
+    talk: Any = None  # of a toxic that hears both directions (talk.py), and which one this is
+    asks: bool = False
 
 
 class Stage(Protocol):

@@ -1,0 +1,255 @@
+"""http: requests are refused with 503 in the server's place, or its responses dropped or delayed.
+
+    refuse       client ── request ──▶ |        the server gets nothing of it
+                 client ◀─ 503, Retry-After, OperationOutcome
+    drop, delay  the server has done its work; the client hears nothing, or hears late
+
+`method` and `path` (a prefix of the target) choose requests; '' is any. HTTP/1.x only.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar
+
+from chaos.toxiproxy.toxics.choice import MAX_NUMBER, WHOLE, Choice
+from chaos.toxiproxy.toxics.http_messages import Head, Messages, Part
+from chaos.toxiproxy.toxics.record import Record
+from chaos.toxiproxy.toxics.stage import (
+    MAX_MS,
+    MILLISECOND_NS,
+    Ending,
+    Inbox,
+    Memory,
+    Piece,
+    Stage,
+)
+from chaos.toxiproxy.toxics.talk import Held, Side, side_of
+
+ACTIONS = ("refuse", "drop", "delay")
+MAX_PATH = 500
+MAX_RETRY_S = 86_400
+MAX_OPEN = 1000  # requests without an answer on one connection; beyond it all passes
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """`delay` in milliseconds, `retry_after` in seconds, `share` in thousandths (0: all)."""
+
+    action: str = ""
+    method: str = ""
+    path: str = ""
+    delay: int = 0
+    retry_after: int = 0
+    nth: int = 0
+    every: int = 0
+    count: int = 0
+    share: int = 0
+    seed: int = 0
+    KIND: ClassVar[str] = "http"
+    LIMITS: ClassVar[dict[str, int]] = {
+        "delay": MAX_MS,
+        "retry_after": MAX_RETRY_S,
+        "nth": MAX_NUMBER,
+        "every": MAX_NUMBER,
+        "count": MAX_NUMBER,
+        "share": WHOLE,
+        "seed": MAX_NUMBER,
+    }
+    TEXTS: ClassVar[dict[str, int]] = {"action": 20, "method": 32, "path": MAX_PATH}
+
+    def check(self) -> None:
+        if self.action not in ("", *ACTIONS):
+            raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {self.action!r}")
+
+    def stage(self, memory: Memory, random: Random) -> Stage:
+        del random
+        return side_of(memory, self)
+
+    def talk(self, record: Record) -> HttpTalk:
+        """One client and one server."""
+        return HttpTalk(self, record)
+
+    def matches(self, head: Head) -> bool:
+        """Whether this request is one of those meant."""
+        return self.method in ("", head.method) and head.target.startswith(self.path)
+
+
+@dataclass(eq=False, slots=True)
+class Asked:
+    """A request whose answer is still to come."""
+
+    key: str
+    matches: bool
+    own: bytes | None = None  # the answer, when it is ours
+
+
+class HttpTalk:
+    """Requests one way, responses the other, in the same order."""
+
+    def __init__(self, terms: Http, record: Record) -> None:
+        self.terms = terms
+        self.record = record
+        self.stirred = False
+        self.asked: deque[Asked] = deque()
+        self.methods: deque[str] = deque()  # of requests that the server got
+        self.asking: Stage = Side(Messages(), Requests(self))
+        self.answering: Stage = Side(Messages(self.methods), Responses(self))
+        self._unread = False
+
+    def heed(self, terms: Any) -> None:
+        self.terms = terms
+
+    def takes(self) -> bool:
+        """Count one exchange; whether it is to be acted upon."""
+        terms = self.terms
+        self.record.seen += 1
+        choice = Choice(terms.nth, terms.every, terms.count, terms.share or WHOLE, terms.seed)
+        return choice.takes(self.record.seen, self.record.acted)
+
+    def answered(self, outlet: Inbox, now_ns: int) -> None:
+        """Say our own answers whose turn has come."""
+        while self.asked and (own := self.asked[0].own) is not None:
+            outlet.put(Piece(own, now_ns))
+            self.asked.popleft()
+
+    def loose(self) -> None:
+        """Bytes that are no HTTP/1.x."""
+        if not self._unread:
+            self._unread = True
+            self.record.unread += 1
+
+
+class Requests:
+    """The client's side."""
+
+    def __init__(self, talk: HttpTalk) -> None:
+        self._talk = talk
+        self._present: Asked | None = None  # its body is still on the way
+        self._refused: Head | None = None
+        self._sum = 0
+        self._over = False  # refused before its body was sent: nothing more is heard
+
+    @property
+    def torn(self) -> bool:
+        return self._refused is not None or self._over
+
+    def judge(self, unit: Part, at_ns: int, outlet: Inbox) -> Held | None:
+        talk = self._talk
+        if self._over:
+            return None
+        if unit.loose:
+            talk.loose()
+        if unit.head is not None:
+            self._begin(unit.head)
+        elif not unit.loose:
+            self._sum = zlib.crc32(unit.data, self._sum)
+        if self._refused is None:
+            outlet.put(Piece(unit.data, at_ns))
+        if unit.last or (self._refused is not None and self._refused.expects):
+            self._finish(whole=unit.last)
+        return None
+
+    def _begin(self, head: Head) -> None:
+        talk = self._talk
+        self._sum = 0
+        self._present = Asked(f"{head.method} {head.target}", talk.terms.matches(head))
+        known = len(talk.asked) < MAX_OPEN
+        if known and self._present.matches and talk.terms.action == "refuse" and talk.takes():
+            self._refused = head
+        else:
+            talk.asked.append(self._present)
+            talk.methods.append(head.method)
+
+    def _finish(self, *, whole: bool) -> None:
+        talk, present = self._talk, self._present
+        if present is None:
+            return
+        present.key += f" #{self._sum:08x}"
+        talk.record.heard(present.key, talk)
+        if self._refused is not None:
+            present.own = refusal(self._refused, talk.terms.retry_after, close=not whole)
+            talk.asked.append(present)
+            talk.record.act(present.key, "", talk)
+            talk.stirred = True
+            self._over = not whole
+        self._present = self._refused = None
+
+    def insert(self, now_ns: int, outlet: Inbox) -> int | None:
+        del now_ns, outlet
+        return None
+
+    def ends(self, ending: Ending) -> Ending | None:
+        self._talk.record.hung_up(self._talk)
+        return ending
+
+
+class Responses:
+    """The server's side."""
+
+    def __init__(self, talk: HttpTalk) -> None:
+        self._talk = talk
+        self._dropping = False
+        self._within = False  # a response has begun and not ended
+
+    @property
+    def torn(self) -> bool:
+        return self._dropping
+
+    def judge(self, unit: Part, at_ns: int, outlet: Inbox) -> Held | None:
+        talk = self._talk
+        held = None
+        if unit.head is not None and unit.head.status >= 200 and talk.asked:
+            self._within = True
+            held = self._begin(unit, unit.head.status, at_ns)
+        if not self._dropping and held is None:
+            outlet.put(Piece(unit.data, at_ns))
+        if unit.last:
+            self._within = self._dropping = False
+            if talk.asked:
+                talk.asked.popleft()
+            if held is None:
+                talk.answered(outlet, at_ns)
+        return held
+
+    def _begin(self, unit: Part, status: int, at_ns: int) -> Held | None:
+        talk, asked = self._talk, self._talk.asked[0]
+        if not asked.matches or talk.terms.action not in ("drop", "delay") or not talk.takes():
+            return None
+        talk.record.act(asked.key, str(status), talk)
+        if talk.terms.action == "delay":
+            return Held(at_ns + talk.terms.delay * MILLISECOND_NS, unit.data)
+        self._dropping = True
+        return None
+
+    def insert(self, now_ns: int, outlet: Inbox) -> int | None:
+        if not self._within:
+            self._talk.answered(outlet, now_ns)
+        return None
+
+    def ends(self, ending: Ending) -> Ending | None:
+        return ending
+
+
+def refusal(head: Head, retry_after_s: int, *, close: bool) -> bytes:
+    """A 503 with an OperationOutcome (FHIR R4), as the server itself would send it."""
+    outcome = {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {"severity": "error", "code": "transient", "diagnostics": "refused (injected fault)"}
+        ],
+    }
+    body = json.dumps(outcome).encode()
+    lines = [
+        "HTTP/1.1 503 Service Unavailable",
+        "Content-Type: application/fhir+json",
+        f"Content-Length: {len(body)}",
+        *([f"Retry-After: {retry_after_s}"] if retry_after_s else []),
+        *(["Connection: close"] if close or head.old else []),
+    ]
+    text = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return text if head.method == "HEAD" else text + body
