@@ -39,6 +39,11 @@ _EXAMINATION = (
     " e.matched_at FROM examination AS e LEFT JOIN imaging_order AS o ON o.placer = e.order_placer"
 )
 
+_SETTLING = (
+    "SELECT count(*), min(reported_at) FROM examination"
+    " WHERE match = 'unmatched' AND settles_at IS NOT NULL AND placer = ''"
+)
+
 
 class Choice(msgspec.Struct):
     """Which order a person found for a study."""
@@ -131,6 +136,13 @@ class Desk:
         query = f"{_EXAMINATION} WHERE {where} ORDER BY e.id LIMIT ?"
         return self._store.read(lambda c: c.execute(query, (value, limit)).fetchall())
 
+    async def queues(self, _: Request) -> Response:
+        """GET /queues: downtime studies that wait a moment for their order; not the tasks."""
+        depth, since = self._store.read(lambda c: c.execute(_SETTLING).fetchone())
+        oldest_s = round(time.time() - since, 3) if since else 0.0
+        line = {"depth": depth, "oldest_s": oldest_s}
+        return answer({"destinations": {"reconciliation": line}}, media_type=JSON)
+
     # -- export -----------------------------------------------------------------------------------
 
     async def everything(self, _: Request) -> Response:
@@ -175,6 +187,7 @@ def routes(radiology: Ris) -> list[BaseRoute]:
         Route("/matches", desk.matches),
         Route("/tasks", desk.tasks),
         Route("/tasks/{study}/match", desk.match, methods=["POST"]),
+        Route("/queues", desk.queues),
         Route("/export", desk.everything),
     ]
 

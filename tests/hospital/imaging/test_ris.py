@@ -244,6 +244,8 @@ def test_downtime_studies_are_matched_or_tasks(ris: RisProgram) -> None:
     assert ris.create(f"2.25.41{one}", report(written, f"M{one}", "DTCT-1", f"P{one}a")).Status == 0
     assert ris.matches()[written]["placer"] == f"P{one}a"
     assert ris.create(f"2.25.42{one}", report(alone, f"N{one}", "DTCT-2")).Status == 0
+    settling = {"destinations": {"reconciliation": {"depth": 0, "oldest_s": 0.0}}}
+    until("nothing waits", 5, lambda: ris.http.get("/queues").json() == settling)
     until("matched alone", 5, lambda: ris.matches()[alone]["placer"] == f"P{one}c")
     assert ris.create(f"2.25.43{one}", report(open_, f"X{one}", "DTCT-3")).Status == 0
     until("a task with its reason", 5, lambda: "no open CT" in ris.matches()[open_]["reason"])
