@@ -373,6 +373,35 @@ _ALL = (
         ("SC-3",),
         shown_by="reduced-day",
     ),
+    # modalities and the router
+    Bug(
+        "modality-deletes-on-store",
+        "modalities",
+        "A scanner deletes an image when it was sent, before any archive has committed it.",
+        ("IM-1",),
+        shown_by="pacs-outage",
+    ),
+    Bug(
+        "modality-needs-worklist",
+        "modalities",
+        "Scanners refuse an examination when the worklist does not answer.",
+        ("IM-1",),
+        shown_by="pacs-outage",
+    ),
+    Bug(
+        "no-bypass",
+        "dicom-router",
+        "The router never copies urgent images to the emergency viewer.",
+        ("IM-2",),
+        shown_by="pacs-outage",
+    ),
+    Bug(
+        "router-acks-before-disk",
+        "dicom-router",
+        "Acknowledges images and vouches for them while they are in memory only: a kill loses them.",
+        ("IM-1",),
+        shown_by="router-killed",
+    ),
 )
 BUGS: dict[str, Bug] = {bug.name: bug for bug in _ALL}
 
