@@ -6,11 +6,10 @@ It refuses orders that are not for imaging, and to match a study to another pati
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,8 +17,8 @@ from stacks.hospital import fhir
 from stacks.hospital.gam_request import decoded, same_key
 from stacks.hospital.imaging import ris_book as book
 from stacks.hospital.imaging import ris_matching as matching
-from stacks.hospital.pages import LIMIT_MAX, export, instant, number
-from stacks.hospital.records import Record, order_digest
+from stacks.hospital.imaging.ris_pages import examinations, exported, line_of, resource_of
+from stacks.hospital.pages import LIMIT_MAX, instant, number
 from stacks.hospital.store import StoreError
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 from stacks.hospital.wire.hl7 import ImagingOrder
@@ -29,16 +28,7 @@ if TYPE_CHECKING:
 
     from stacks.hospital.imaging.ris import Ris
 
-ACCESSION = "urn:hospital:accession"
-STUDY = "urn:dicom:uid"
 STORE_S = 3.0
-_FHIR_PRIORITY = {"STAT": "stat", "HIGH": "urgent", "ROUTINE": "routine"}
-_EXAMINATION = (
-    "SELECT e.id, e.study, e.accession, e.said_patient, coalesce(o.patient, e.patient), e.modality,"
-    " e.placer, e.order_placer, e.match, e.how, e.state, e.reason, e.version, e.reported_at,"
-    " e.matched_at FROM examination AS e LEFT JOIN imaging_order AS o ON o.placer = e.order_placer"
-)
-
 _SETTLING = (
     "SELECT count(*), min(reported_at) FROM examination"
     " WHERE match = 'unmatched' AND settles_at IS NOT NULL AND placer = ''"
@@ -84,7 +74,7 @@ class Desk:
         if one is None:
             raise Refusal(404, "not-found", f"there is no ServiceRequest {placer[:64]!r}")
         marks = {"ETag": 'W/"1"', "Location": f"/fhir/ServiceRequest/{placer}"}
-        return answer(_resource(one), status, marks)
+        return answer(resource_of(one), status, marks)
 
     async def worklist(self, request: Request) -> Response:
         """GET /worklist: the open orders, oldest first."""
@@ -108,14 +98,14 @@ class Desk:
     async def matches(self, request: Request) -> Response:
         """GET /matches: every study that a scanner reported, and its order."""
         after, limit = number(request, "after", 0), number(request, "limit", 200, LIMIT_MAX)
-        rows = self._rows("e.id > ?", after, limit)
-        return answer([_line(row) for row in rows], media_type=JSON)
+        rows = examinations(self._store, "e.id > ?", after, limit)
+        return answer([line_of(row) for row in rows], media_type=JSON)
 
     async def tasks(self, request: Request) -> Response:
         """GET /tasks: studies without an order, for a person to look at."""
         after, limit = number(request, "after", 0), number(request, "limit", LIMIT_MAX, LIMIT_MAX)
-        rows = self._rows("e.match = 'unmatched' AND e.id > ?", after, limit)
-        return answer([_line(row) for row in rows], media_type=JSON)
+        rows = examinations(self._store, "e.match = 'unmatched' AND e.id > ?", after, limit)
+        return answer([line_of(row) for row in rows], media_type=JSON)
 
     async def match(self, request: Request) -> Response:
         """POST /tasks/{study}/match: a person says which order it is."""
@@ -129,12 +119,8 @@ class Desk:
                 lambda connection: matching.decide(connection, study, placer, time.time())
             )
         self._log.info("study_matched_by_person", study=study, placer=placer)
-        (row,) = self._rows("e.study = ?", study, 1)
-        return answer(_line(row), media_type=JSON)
-
-    def _rows(self, where: str, value: object, limit: int) -> list[tuple[Any, ...]]:
-        query = f"{_EXAMINATION} WHERE {where} ORDER BY e.id LIMIT ?"
-        return self._store.read(lambda c: c.execute(query, (value, limit)).fetchall())
+        (row,) = examinations(self._store, "e.study = ?", study, 1)
+        return answer(line_of(row), media_type=JSON)
 
     async def queues(self, _: Request) -> Response:
         """GET /queues: downtime studies that wait a moment for their order; not the tasks."""
@@ -143,38 +129,9 @@ class Desk:
         line = {"depth": depth, "oldest_s": oldest_s}
         return answer({"destinations": {"reconciliation": line}}, media_type=JSON)
 
-    # -- export -----------------------------------------------------------------------------------
-
     async def everything(self, _: Request) -> Response:
-        return export(self._order_page, self._match_page)
-
-    def _order_page(self, after: int, limit: int) -> tuple[list[Record], int]:
-        def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(
-                "SELECT id, placer, patient, codes, priority, status, copies, received_at"
-                " FROM imaging_order WHERE id > ? ORDER BY id LIMIT ?",
-                (after, limit),
-            ).fetchall()
-
-        rows = self._store.read(work)
-        records = []
-        for _, placer, patient, text, priority, status, copies, at in rows:
-            codes = msgspec.json.decode(text, type=list[str])
-            digest = order_digest(placer, patient, codes, priority == "STAT")
-            records.append(Record("order", placer, patient, status, 1, digest, copies, at))
-        return records, rows[-1][0] if rows else after
-
-    def _match_page(self, after: int, limit: int) -> tuple[list[Record], int]:
-        rows = self._rows("e.id > ?", after, limit)
-        records = []
-        for row in rows:
-            one = _line(row)
-            at = row[-1] or row[-2]
-            records.append(
-                Record("match", one["study"], one["patient"], one["status"], one["version"],
-                       one["placer"] or "", stored_at=at)
-            )  # fmt: skip
-        return records, rows[-1][0] if rows else after
+        """GET /export: orders and matches."""
+        return exported(self._store)
 
 
 def routes(radiology: Ris) -> list[BaseRoute]:
@@ -204,40 +161,6 @@ def _imaging_order(resource: fhir.ServiceRequest, ward: str) -> ImagingOrder:
         tuple(fhir.tests_of(resource)), fhir.imaging_priority(resource),
         fhir.visit_of(resource), ward,
     )  # fmt: skip
-
-
-def _resource(one: book.Entry) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "resourceType": "ServiceRequest",
-        "id": one.placer,
-        "meta": {"versionId": "1"},
-        "identifier": [
-            {"system": fhir.PLACER, "value": one.placer},
-            {"system": ACCESSION, "value": one.accession},
-            {"system": STUDY, "value": f"urn:oid:{one.study}"},
-        ],
-        "status": one.status,
-        "intent": "order",
-        "priority": _FHIR_PRIORITY[one.priority],
-        "category": [{"coding": [{"system": "http://snomed.info/sct", "code": fhir.IMAGING}]}],
-        "code": {"coding": [{"code": code} for code in one.codes]},
-        "subject": fhir.patient_reference(one.patient),
-        "authoredOn": instant(one.received_at),
-    }
-    if one.visit:
-        found["encounter"] = {"reference": f"Encounter/{one.visit}"}
-    return found
-
-
-def _line(row: tuple[Any, ...]) -> dict[str, Any]:
-    names = (
-        "seq", "study", "accession", "said_patient", "patient", "modality", "said_placer", "placer",
-        "status", "how", "state", "reason", "version",
-    )  # fmt: skip
-    found = dict(zip(names, row, strict=False))
-    found["reported_at"] = instant(row[-2])
-    found["matched_at"] = instant(row[-1]) if row[-1] else None
-    return found
 
 
 @asynccontextmanager

@@ -1,9 +1,8 @@
-"""Which order an examination belongs to: by accession, by placer, by patient and modality.
+"""Examinations as scanners report them, each brought to its order, as steps in a transaction.
 
     scanned with the worklist ──▶ scheduled        in downtime ──▶ matched, or unmatched = a task
 
-It refuses to drop a study that it cannot place, to choose between two orders, and to go by a name:
-what is not certain waits for the missing message or for a person.
+It refuses to drop a study that it cannot place: it waits for the missing message or for a person.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import sqlite3
 from dataclasses import dataclass
 
 from stacks.hospital.bugs import planted
-from stacks.hospital.imaging.ris_book import OPEN, Conflict, current, take_order
+from stacks.hospital.imaging.ris_book import Conflict, current, take_order
+from stacks.hospital.imaging.ris_search import Found, Sought, search, taken
 from stacks.hospital.wire.hl7 import ImagingOrder
 
 FINAL = ("completed", "discontinued")
@@ -43,15 +43,6 @@ class Step:
     family: str
     modality: str
     station: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The outcome of a search: an order and how it was found, or the reason for none."""
-
-    placer: str = ""
-    how: str = ""
-    reason: str = ""
 
 
 def enter(
@@ -124,19 +115,14 @@ def end(connection: sqlite3.Connection, step: str, state: str, now: float) -> No
 def reconcile(connection: sqlite3.Connection, study: str, now: float) -> None:
     """Look for the order of an examination that has none."""
     row = connection.execute(
-        "SELECT accession, placer, patient, family, modality, settles_at, match FROM examination"
-        " WHERE study = ?",
+        "SELECT study, accession, placer, patient, family, modality, settles_at FROM examination"
+        " WHERE study = ? AND match = 'unmatched'",
         (study,),
     ).fetchone()
-    if row is None or row[-1] != "unmatched":
+    if row is None:
         return
-    accession, placer, patient, family, modality, settles_at, _ = row
-    found = _scheduled(connection, study, accession, placer, patient, modality)
-    if found is None and planted("matched-by-name"):
-        found = _by_name(connection, family, modality)
-    if found is None and not placer and settles_at is not None and now < settles_at:
-        found = Found(reason="waits a moment: the order may still be on its way")
-    found = found or _search(connection, study, placer, patient, modality)
+    settled = row[-1] is None or now >= row[-1]
+    found = search(connection, Sought(*row[:-1]), settled=settled)
     if found.placer:
         _bind(connection, study, found, now)
     else:
@@ -193,85 +179,9 @@ def decide(connection: sqlite3.Connection, study: str, placer: str, now: float) 
             f"order {placer} is of patient {order[0]}, the study of {patient}: if both are one"
             " person, merge them in patient administration first"
         )
-    if _taken(connection, placer, study):
+    if taken(connection, placer, study):
         raise Conflict(f"order {placer} has its examination already")
     _bind(connection, study, Found(placer, "human"), now)
-
-
-def _scheduled(
-    connection: sqlite3.Connection, study: str, accession: str, placer: str, patient: str,
-    modality: str,
-) -> Found | None:  # fmt: skip
-    """The order that gave the scanner its accession or study; None: made in downtime."""
-    scheduled = connection.execute(
-        "SELECT placer FROM imaging_order WHERE study = ?"
-        " UNION ALL SELECT placer FROM imaging_order WHERE accession = ? LIMIT 1",
-        (study, accession),
-    ).fetchone()
-    if scheduled is None:
-        return None
-    if placer and placer != scheduled[0]:
-        return Found(reason=f"accession is of order {scheduled[0]}, the scanner says {placer}")
-    return _checked(connection, study, scheduled[0], "scheduled", patient, modality)
-
-
-def _search(
-    connection: sqlite3.Connection, study: str, placer: str, patient: str, modality: str
-) -> Found:
-    """The order of a study made in downtime: the one written down, or the only one it can be."""
-    if placer:
-        return _checked(connection, study, placer, "placer", patient, modality)
-    if not patient:
-        return Found(reason="the scanner did not say which patient")
-    rows = connection.execute(
-        f"SELECT o.placer FROM imaging_order AS o WHERE {OPEN}"
-        " AND o.patient = ? AND o.modality = ? ORDER BY o.id LIMIT 2",
-        (patient, modality),
-    ).fetchall()
-    if len(rows) == 1:
-        return Found(rows[0][0], "patient and modality")
-    if rows:
-        return Found(
-            reason=f"several open {modality} orders of the patient: a person must say which"
-        )
-    return Found(reason=f"no open {modality} order of the patient yet")
-
-
-def _checked(
-    connection: sqlite3.Connection, study: str, placer: str, how: str, patient: str, modality: str
-) -> Found:
-    """An order that was named: only if it is of this patient and kind, and not taken."""
-    row = connection.execute(
-        "SELECT patient, modality FROM imaging_order WHERE placer = ?", (placer,)
-    ).fetchone()
-    if row is None:
-        return Found(reason=f"order {placer} is not here yet")
-    if row[0] != patient:
-        return Found(reason=f"order {placer} is of patient {row[0]}, not of {patient or 'nobody'}")
-    if row[1] != modality:
-        return Found(reason=f"order {placer} asks for {row[1]}, not {modality}")
-    if _taken(connection, placer, study):
-        return Found(reason=f"order {placer} has its examination already")
-    return Found(placer, how)
-
-
-def _taken(connection: sqlite3.Connection, placer: str, study: str) -> bool:
-    row = connection.execute(
-        "SELECT 1 FROM examination WHERE order_placer = ? AND study <> ?"
-        " AND state <> 'discontinued'",
-        (placer, study),
-    ).fetchone()
-    return row is not None
-
-
-def _by_name(connection: sqlite3.Connection, family: str, modality: str) -> Found:
-    """Planted defect only: the oldest open order of anybody who has that name."""
-    row = connection.execute(
-        f"SELECT o.placer FROM imaging_order AS o JOIN patient AS p ON p.mrn = o.patient"
-        f" WHERE {OPEN} AND p.family = ? AND o.modality = ? ORDER BY o.id LIMIT 1",
-        (family, modality),
-    ).fetchone()
-    return Found(row[0], "name") if row else Found(reason="nobody of that name has an order")
 
 
 def _bind(connection: sqlite3.Connection, study: str, found: Found, now: float) -> None:
