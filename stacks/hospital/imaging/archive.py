@@ -81,7 +81,7 @@ def _clearing(index: Index, kept_s: float, log: Log) -> Callable[[asyncio.Event]
             if gone:
                 log.info("old_studies_cleared", images=gone)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLEARING_S):
+                async with asyncio.timeout(min(CLEARING_S, kept_s / 4)):
                     await stop.wait()
 
     return clear

@@ -14,8 +14,9 @@ from io import BytesIO
 from typing import NamedTuple
 
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import dcmread
-from pydicom.filewriter import dcmwrite
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 UID_ROOT = "2.25"
@@ -130,8 +131,9 @@ def instance(examination: Examination, number: int) -> Dataset:
 
 def encode(dataset: Dataset) -> Encoded:
     """A data set as it travels, in Explicit VR Little Endian."""
-    buffer = BytesIO()
-    dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_dataset(buffer, dataset)
     return Encoded(
         str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), RAW_EXPLICIT, buffer.getvalue()
     )
