@@ -24,7 +24,8 @@ BLINK_S = 2.0
 class BackWithin:
     """After each fault on one of `spared` services (in charge at that moment, if `in_charge`
     samples say who is), operations of `kinds` are acknowledged again within `within_s` real
-    seconds. Evidence: such faults."""
+    seconds. Faults that left no server of `spared` standing (`all_hit` says whether those count)
+    have no spare to praise. Evidence: such faults."""
 
     id: str
     statement: str
@@ -34,6 +35,7 @@ class BackWithin:
     klasses: tuple[str, ...] = ()
     within_s: float = 60.0
     in_charge: str = ""
+    all_hit: bool = True
     window: str = FAULT
 
     def judge(self, history: History) -> Verdict:
@@ -45,7 +47,7 @@ class BackWithin:
         broken: list[str] = []
         unsure: list[str] = []
         told: list[Injection | Op | Seen[Sample]] = []
-        for fault in self._hits(history):
+        for fault in self.hits(history):
             asked = [op for op in ops if fault.began <= op.intended < fault.over]
             if not asked:
                 unsure.append(f"{fault.story}: nobody asked for anything meanwhile.")
@@ -104,12 +106,12 @@ class BackWithin:
                 "too few asked to know."
             )
 
-    def _hits(self, history: History) -> list[Injection]:
-        """Faults that took the one in charge."""
+    def hits(self, history: History) -> list[Injection]:
+        """Faults that took the one in charge, and left a spare."""
         found = []
         for fault in history.injections:
             hit = set(fault.targets) & set(self.spared)
-            if fault.seen is None or not hit:
+            if fault.seen is None or not hit or not (self.all_hit or self._left(history, fault)):
                 continue
             if self.in_charge:
                 last = [
@@ -120,6 +122,11 @@ class BackWithin:
                     continue
             found.append(fault)
         return found
+
+    def _left(self, history: History, fault: Injection) -> set[str]:
+        """Servers that no fault hit while this one lasted."""
+        beside = [f for f in history.injections if f.began < fault.over and fault.began < f.over]
+        return set(self.spared) - {target for f in beside for target in f.targets}
 
 
 def _longest(silences: list[Gap], span: Span) -> Gap | None:

@@ -12,11 +12,11 @@ from math import inf
 
 from chaos.claims.evidence import (
     Span,
+    bounded,
     cited,
     count,
     ends,
     fault_spans,
-    human,
     inside,
     lowered,
     merged,
@@ -53,9 +53,7 @@ class DeliveredWithin:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         tally = _Tally(self, history)
-        bound = human(self.within_s, history)
-        if self.floor_s > self.within_s / history.speed:
-            bound += f", or {seconds(self.floor_s)} of machine time, which is not compressed,"
+        _, bound = bounded(self.within_s, self.floor_s, history)
         finding, reason = (
             Finding.HELD,
             (

@@ -7,6 +7,7 @@ where less evidence was asked for than the claim itself defines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
 from math import ceil, inf
 
@@ -135,6 +136,27 @@ def human(hospital_s: float, history: History) -> str:
     if history.speed == 1:
         return minutes
     return f"{minutes} of hospital time ({seconds(hospital_s / history.speed)} at this run's speed)"
+
+
+def bounded(hospital_s: float, floor_s: float, history: History) -> tuple[float, str]:
+    """A human bound in real seconds, never below what machines need (`floor_s`, not compressed),
+    and both in words."""
+    words = human(hospital_s, history)
+    if floor_s > hospital_s / history.speed:
+        words += f", or {seconds(floor_s)} of machine time, which is not compressed,"
+    return max(floor_s, hospital_s / history.speed), words
+
+
+def clock_time(history: History, t: float) -> str:
+    """An instant as a person looks it up: `07:25:12 UTC (45.2 s of the run)`."""
+    run = history.run
+    after = t - (run.t if run else history.start)
+    told = f"{after:.1f} s of the run"
+    try:
+        at = datetime.fromisoformat(run.utc if run else "") + timedelta(seconds=after)
+    except (ValueError, OverflowError):
+        return told
+    return f"{at:%H:%M:%S} {at.tzname() or 'UTC'} ({told})"
 
 
 def lowered(need: Need) -> str:

@@ -42,7 +42,8 @@ class Home:
 @dataclass(frozen=True)
 class WritesKept:
     """ok → present in every home (exactly once, if `once`); refused → absent; unknown → at most
-    once. `homes` by operation kind; `updates`: operation kind → kind that may change its value."""
+    once. `homes` by operation kind; `updates`: operation kind → kind that may change its value;
+    `changes`: kinds that change what is there already, so that a refused one leaves it there."""
 
     id: str
     statement: str
@@ -50,6 +51,7 @@ class WritesKept:
     homes: Mapping[str, tuple[Home, ...]]
     queues: tuple[str, ...] = ()  # stores that show what is still under way
     updates: Mapping[str, str] = field(default_factory=dict)
+    changes: frozenset[str] = frozenset()
     once: bool = True
     window: str = "run"
 
@@ -124,7 +126,7 @@ class _Tally:
                 others.append(op)
                 if op.outcome is Outcome.UNKNOWN:
                     perhaps.add(op.key)
-        for op in others:
+        for op in () if kind in self.claim.changes else others:
             if op.key not in acknowledged:
                 self._unacknowledged(op, places, op.key in perhaps)
 

@@ -6,7 +6,7 @@ It refuses to accuse a patient who was merged into another, before or after his 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaos.claims.evidence import cited, count, lowered, warmup_spans
 from chaos.journal.history import History
@@ -65,8 +65,9 @@ class Merges:
 class RightSubject:
     """Answers of `answers` kinds and records of `records` (operation kind → record kinds with the
     same key) name the ledger's patient. `stores` must have been read to their end; a store that
-    is not among them may be behind (a copy), and is only asked for wrong patients. `labels`:
-    stores that keep what is printed on the tube and never hear of a merge."""
+    is not among them may be behind (a copy), and is only asked for wrong patients. `by_answer`:
+    the same as `records`, for operations whose answer names the record (its key is the answer's
+    value). `labels`: stores that keep what is printed on the tube and never hear of a merge."""
 
     id: str
     statement: str
@@ -74,6 +75,7 @@ class RightSubject:
     answers: tuple[str, ...]
     records: Mapping[str, tuple[str, ...]]
     stores: tuple[str, ...]
+    by_answer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     own_kind: str = "patient"  # records whose key is itself a subject
     window: str = "run"
@@ -168,13 +170,15 @@ class _Records:
         self.stale: list[Stored] = []
         self.some: list[Stored] = []
         self._merges = Merges(history)
-        for kind, record_kinds in claim.records.items():
+        by_key = [(kind, kinds, False) for kind, kinds in claim.records.items()]
+        by_answer = [(kind, kinds, True) for kind, kinds in claim.by_answer.items()]
+        for kind, record_kinds, answered in (*by_key, *by_answer):
             shelves = [
                 shelf for store in history.stores.values() for rk in record_kinds
                 if len(shelf := store.shelf(rk))
             ]  # fmt: skip
             for op in history.ops(kind):
-                key, subject = op.key, op.subject
+                key, subject = op.answer_value if answered else op.key, op.subject
                 if not key or not subject:
                     continue
                 merged = self._merges.touch(subject)

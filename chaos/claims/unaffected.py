@@ -6,7 +6,7 @@ It refuses to compare with a baseline that is too thin, and to count a service t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaos.claims.evidence import (
     FAULT,
@@ -36,8 +36,11 @@ class Unaffected:
     """Requests to services that no fault hits: error share at most `points` above the warm-up's,
     p95 at most `factor` times the warm-up's (delays under `noticeable_s` count as none).
 
-    `rest`: service → its operation kinds. `untimed` kinds are judged on errors only. Evidence:
-    requests during faults, of all services together.
+    `rest`: service → its operation kinds. `alike`: name in `rest` → services that share those
+    kinds; only what was asked of those that no fault hits counts, all together, and on errors
+    only when too few were asked before to compare times (the verdict says so). What nobody asked
+    for in the whole run is left out. `untimed` kinds are judged on errors only. Evidence: requests
+    during faults, of all services together.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Unaffected:
     need: Need
     rest: Mapping[str, tuple[str, ...]]
     untimed: tuple[str, ...] = ()
+    alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     points: float = 0.001
     factor: float = 2.0
     noticeable_s: float = 0.25
@@ -52,8 +56,8 @@ class Unaffected:
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        spared = {n: k for n, k in self.rest.items() if not _was_hit(history, n)}
-        looks = [_Look(self, history, name, kinds) for name, kinds in spared.items()]
+        spared = self._spared(history)
+        looks = [_Look(self, history, *entry) for entry in spared.items()]
         evidence = sum(len(look.during) for look in looks)
         failed = [op for look in looks for op in look.failed]
         broken = [text for look in looks for text in look.broken]
@@ -86,23 +90,44 @@ class Unaffected:
             self.need.asked, lines,
         )  # fmt: skip
 
+    def _spared(self, history: History) -> dict[str, frozenset[str] | None]:
+        """What no fault hits and somebody asked for: name in `rest` → services (None: any)."""
+        spared: dict[str, frozenset[str] | None] = {}
+        for name, kinds in self.rest.items():
+            if not any(len(history.by_kind.get(kind, ())) for kind in kinds):
+                continue
+            if name in self.alike:
+                left = frozenset(s for s in self.alike[name] if not _was_hit(history, s))
+                if left:
+                    spared[name] = left
+            elif not _was_hit(history, name):
+                spared[name] = None
+        return spared
+
 
 class _Look:
-    """One service before and during the faults."""
+    """One service (or several alike) before and during the faults. `services`: whose answers
+    count; None for everybody's."""
 
     def __init__(
-        self, claim: Unaffected, history: History, name: str, kinds: tuple[str, ...]
+        self, claim: Unaffected, history: History, name: str, services: frozenset[str] | None
     ) -> None:
+        kinds = claim.rest[name]
         calm, spans = warmup_spans(history), fault_spans(history)
         close = max((end for _, end in calm), default=history.start)
-        self.before = [op for op in ops_in(history, kinds, (), calm) if op.ended <= close]
+        self.before = [op for op in ops_in(history, kinds, (), calm)
+                       if op.ended <= close and _of(op, services)]  # fmt: skip
         self.before_failed = sum(not op.ok for op in self.before)
-        self.during = decided(history, ops_in(history, kinds, (), spans))
+        during = ops_in(history, kinds, (), spans)
+        self.during = decided(history, (op for op in during if _of(op, services)))
         self.failed = [op for op in self.during if not op.ok]
         self.broken: list[str] = []
         self.unsure: list[str] = []
         self.slow: list[Op] = []
         self.summary = ""
+        if len(self.before) < BASELINE_MIN and services is not None:
+            self.summary = f"{name}: errors only, too few asked before to compare times."
+            return
         if len(self.before) < BASELINE_MIN:
             self.unsure.append(
                 f"{name}: only {count(len(self.before), 'request')} before the faults, "
@@ -125,6 +150,10 @@ class _Look:
                 self.broken.append(self.summary)
             else:
                 self.unsure.append(self.summary)
+
+
+def _of(op: Op, services: frozenset[str] | None) -> bool:
+    return services is None or (op.target or op.via) in services
 
 
 def _was_hit(history: History, service: str) -> bool:

@@ -18,7 +18,13 @@ T0 = 1_000.0
 WARM, FAULT, TRAFFIC_END, DRAINED, READ = (20.0, 39.0), (40.0, 60.0), 90.0, 145.0, 146.0
 BACK = 45.0  # ehr-db-b takes over
 RUN_S = {True: 8.0, False: 15.0}  # an analyser's run, by STAT
-STORES = ("ehr-db-a", "ehr-db-b", "lis", "analysers", "gam", "ro-copy", "engine")
+STORES = (
+    "ehr-db-a", "ehr-db-b", "lis", "analysers", "gam", "ro-copy", "engine",
+    "pacs-a", "pacs-b", "modalities", "dicom-router", "ris",
+    "scheduling", "website", "callcentre", "sms", "clinic-lists",
+)  # fmt: skip
+SERVICES = (*STORES, "ehr-a", "ehr-b", "emergency-viewer")
+UTC = "2026-01-20T15:00:00+00:00"
 
 
 @dataclass
@@ -182,6 +188,9 @@ def _events(name: str, op: Entry) -> list[ev.Event]:
 
 def good_day() -> Day:
     """Every claim has its full minimum evidence and holds."""
+    from tests.claims.appointments_day import add_appointments  # they build on this module
+    from tests.claims.imaging_day import add_imaging
+
     day = Day()
     _harness(day)
     _reads(day)
@@ -190,15 +199,17 @@ def good_day() -> Day:
     _administration(day)
     _overload(day)
     _watch(day)
+    add_imaging(day)
+    add_appointments(day)
     return day
 
 
 def _harness(day: Day) -> None:
     fault, story = "1-kill-ehr-db-a", "ehr-db-a is killed"
     day.harness = [
-        ev.RunStarted(t=T0, name="test", seed=7, runtime="fake", utc="2026-01-20T15:00:00Z",
+        ev.RunStarted(t=T0, name="test", seed=7, runtime="fake", utc=UTC,
                       preset="ci", speed=60.0, stack="hospital",
-                      services={"ehr-db-a": "A", "ehr-db-b": "B"}),
+                      services=dict.fromkeys(SERVICES, "A")),
         ev.WindowOpened(t=T0 + WARM[0], window="warmup"),
         ev.WindowClosed(t=T0 + WARM[1], window="warmup"),
         ev.WindowOpened(t=T0 + FAULT[0], window="fault"),

@@ -23,6 +23,7 @@ from stacks.hospital.claims import (
     RestUnaffected,
     claims,
 )
+from stacks.hospital.claims.places import HOMES
 from tests.claims.day import DRAINED, FAULT, READ, T0, WARM, Day, Entry, Row, good_day
 
 HELD, BROKEN, INCONCLUSIVE = Finding.HELD, Finding.BROKEN, Finding.INCONCLUSIVE
@@ -170,9 +171,7 @@ def test_the_same_key_acknowledged_often_is_one_write() -> None:
     """Repeating one order a thousand times is no evidence for a thousand."""
     day = good_day()
     first = day.of("order.create")[0]
-    writes = ("order.create", "medication.create", "patient.create", "encounter.create",
-              "specimen.load")  # fmt: skip
-    day.ops = [o for o in day.ops if o.kind not in writes]
+    day.ops = [o for o in day.ops if o.kind not in HOMES]
     day.ops += [replace(first, at=WARM[0] + n / 100) for n in range(2_000)]
     found = verdict(day, NothingLost())
     assert (found.verdict, found.evidence) == (INCONCLUSIVE, 1)

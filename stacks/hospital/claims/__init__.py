@@ -16,8 +16,19 @@ from dataclasses import replace
 
 from chaos.claims import Claim
 from chaos.verdict import Need
+from stacks.hospital.claims.appointments import (
+    ChannelsAgree,
+    EveryoneCalledBack,
+    PatientsTold,
+    ProtectedCareKept,
+)
 from stacks.hospital.claims.continuity import ElectiveShedFirst, RestUnaffected, SpareTakesOver
 from stacks.hospital.claims.copy import CopyMarked, CopyRecent
+from stacks.hospital.claims.imaging import (
+    EmergencyImagesReadable,
+    ImagesKept,
+    PatientsFoundAgain,
+)
 from stacks.hospital.claims.integrity import NobodyMixedUp, NothingLost, NothingTwice, OneTruth
 from stacks.hospital.claims.laboratory import AnalysersWork, CriticalReachesCarer, UrgentTimely
 from stacks.hospital.claims.record import ChartReadable, OrdersAccepted, OrdersDelivered
@@ -31,11 +42,18 @@ CATALOGUE: Mapping[str, Callable[[Need], Claim]] = {
     "RS-1": AnalysersWork,
     "RS-2": CriticalReachesCarer,
     "RS-3": UrgentTimely,
+    "IM-1": ImagesKept,
+    "IM-2": EmergencyImagesReadable,
+    "IM-3": PatientsFoundAgain,
+    "SC-1": ChannelsAgree,
+    "SC-2": PatientsTold,
+    "SC-3": EveryoneCalledBack,
     "IN-1": NothingLost,
     "IN-2": NothingTwice,
     "IN-3": NobodyMixedUp,
     "IN-4": OneTruth,
     "PR-1": ElectiveShedFirst,
+    "PR-2": ProtectedCareKept,
     "FO-1": SpareTakesOver,
     "FO-2": RestUnaffected,
 }
@@ -62,17 +80,24 @@ def claims(need: Callable[[str], Need], *ids: str, quiet: str = "") -> tuple[Cla
 __all__ = [
     "CATALOGUE",
     "AnalysersWork",
+    "ChannelsAgree",
     "ChartReadable",
     "CopyMarked",
     "CopyRecent",
     "CriticalReachesCarer",
     "ElectiveShedFirst",
+    "EmergencyImagesReadable",
+    "EveryoneCalledBack",
+    "ImagesKept",
     "NobodyMixedUp",
     "NothingLost",
     "NothingTwice",
     "OneTruth",
     "OrdersAccepted",
     "OrdersDelivered",
+    "PatientsFoundAgain",
+    "PatientsTold",
+    "ProtectedCareKept",
     "RestUnaffected",
     "SpareTakesOver",
     "UrgentTimely",

@@ -13,18 +13,23 @@ from chaos.claims.shed import ShedInOrder
 from chaos.claims.unaffected import Unaffected
 from chaos.journal.history import History
 from chaos.verdict import Need, Verdict
-from stacks.hospital.claims.places import DATABASES
+from stacks.hospital.claims.places import ARCHIVES, DATABASES, SCHEDULING, stands, there
 
 NODES = ("ehr-a", "ehr-b")
 RECORD_WRITES = (
     "order.create", "medication.create", "administration.create", "observation.create",
 )  # fmt: skip
 RECORD_KINDS = ("chart.read", *RECORD_WRITES, "back.office")
+PATIENTS, CLINICS = "website, call centre", "scheduling"
 REST = {
     "gam": ("patient.create", "patient.update", "encounter.create", "encounter.finish"),
     "analysers": ("specimen.load", "specimen.result"),
+    PATIENTS: ("appointment.ask",),
+    CLINICS: ("appointment.book", "appointment.move", "appointment.cancel"),
 }
 """Services declared independent of the record and of one another → their operations."""
+ALIKE = {PATIENTS: ("website", "callcentre"), CLINICS: (SCHEDULING,)}
+"""Names in REST → the services that share their operations with others, or with each other."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,11 @@ class ElectiveShedFirst:
 @dataclass(frozen=True)
 class SpareTakesOver:
     """FO-1. When the database's primary or an application node is lost, the record takes writes
-    again within 60 s (hot pair; machine bound, never scaled); the worst failover counts, and a
-    service that came back only with the lost server proves nothing. Minimum evidence: 5 failovers
-    of the primary. Source: S, G (tiers of a university health system)."""
+    again within 60 s; when one image archive is lost, its mirror serves images again within 60 s
+    (hot pairs; machine bound, never scaled). The worst failover counts, and a service that came
+    back only with the lost server proves nothing; nor does the loss of both archives at once.
+    Minimum evidence: 5 failovers of the database's primary, or of an archive where only archives
+    were hit. Source: S, G (tiers of a university health system)."""
 
     need: Need = field(default=Need.full(5))
     id: str = "FO-1"
@@ -68,28 +75,36 @@ class SpareTakesOver:
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        parts = [
-            BackWithin(
-                self.id, self.statement, self.need, DATABASES, RECORD_WRITES,
-                within_s=self.within_s, in_charge="db.writable",
-            ).judge(history)
-        ]  # fmt: skip
-        if any(set(f.targets) & set(NODES) for f in history.injections):
-            parts.append(
-                BackWithin(
-                    self.id, self.statement, Need.full(1), NODES, RECORD_WRITES,
-                    within_s=self.within_s,
-                ).judge(history)
-            )  # fmt: skip
-        return together(self.id, self.statement, parts)
+        hit = {target for fault in history.injections for target in fault.targets}
+        archives, need, parts = there(history, ARCHIVES), self.need, []
+        record = bool(hit & {*DATABASES, *NODES}) or not hit & set(archives)
+        if record and any(stands(history, node) for node in DATABASES):
+            parts.append(self._back(DATABASES, RECORD_WRITES, need, "db.writable"))
+            need = Need.full(1)
+        if hit & set(NODES):
+            parts.append(self._back(NODES, RECORD_WRITES, Need.full(1)))
+        mirror = self._back(archives or ARCHIVES, ("image.read",), need, all_hit=False)
+        if not parts or mirror.hits(history):
+            parts.append(mirror)
+        return together(self.id, self.statement, [part.judge(history) for part in parts])
+
+    def _back(
+        self, spared: tuple[str, ...], kinds: tuple[str, ...], need: Need, in_charge: str = "",
+        all_hit: bool = True,
+    ) -> BackWithin:  # fmt: skip
+        return BackWithin(
+            self.id, self.statement, need, spared, kinds, within_s=self.within_s,
+            in_charge=in_charge, all_hit=all_hit,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RestUnaffected:
-    """FO-2. Services that no fault hits (administration, analysers) fail at most 0.1 percentage
-    points more often than before the faults, and their p95 is at most twice the former (delays
-    under 0.25 s, which nobody notices, count as none; machine bounds, never scaled). Minimum
-    evidence: 1,000 requests during the faults. Source: S (Saint-Étienne)."""
+    """FO-2. Services that no fault hits (administration, analysers, website, call centre,
+    scheduling) fail at most 0.1 percentage points more often than before the faults, and their p95
+    is at most twice the former (delays under 0.25 s, which nobody notices, count as none; machine
+    bounds, never scaled). Minimum evidence: 1,000 requests during the faults. Source: S
+    (Saint-Étienne)."""
 
     need: Need = field(default=Need.full(1_000))
     id: str = "FO-2"
@@ -99,5 +114,5 @@ class RestUnaffected:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         return Unaffected(
-            self.id, self.statement, self.need, REST, untimed=("specimen.result",)
+            self.id, self.statement, self.need, REST, untimed=("specimen.result",), alike=ALIKE
         ).judge(history)

@@ -1,6 +1,6 @@
 """Where every kind of write must lie in the end, as the hospital's systems hand it on.
 
-It judges nothing; claims read it. A standby that the topology of the run does not have is no
+It judges nothing; claims read it. A service that the topology of the run does not have is no
 place; one that was there and could not be read is.
 """
 
@@ -12,9 +12,23 @@ from chaos.claims.kept import Home
 from chaos.journal.history import History
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
+ARCHIVES = ("pacs-a", "pacs-b")
+MODALITIES, ROUTER, RIS = "modalities", "dicom-router", "ris"
+SCHEDULING = "scheduling"
+CHANNELS: Mapping[str, str] = {
+    "website": "the website",
+    "callcentre": "the call centre",
+    "sms": "the text messages",
+    "clinic-lists": "the printed clinic lists",
+}
+"""Service → what patients and clinics call the channel."""
 ENGINE = ("engine",)
-"""The store that shows what is still on its way between systems."""
-STORES = (*DATABASES, "lis", "analysers", "gam")
+"""The store that shows what is still on its way between systems (images: the router)."""
+STORES = (
+    *DATABASES, "lis", "analysers", "gam", *ARCHIVES, MODALITIES, RIS, SCHEDULING, *CHANNELS,
+)  # fmt: skip
+LABELS = ("analysers", MODALITIES, *ARCHIVES, "emergency-viewer", ROUTER, *CHANNELS)
+"""Stores that keep the patient as he was called then, and never hear of a merge."""
 FINAL = ("final", "corrected")
 RANKS = {"preliminary": 1, "final": 2, "corrected": 3}
 RESULT_AFTER_S = 40 * 60.0
@@ -29,6 +43,14 @@ def _record(kind: str) -> tuple[Home, ...]:
 def _told(kind: str, *stores: str, statuses: tuple[str, ...] = ()) -> tuple[Home, ...]:
     """Places that hear of it over the engine."""
     return tuple(Home(s, kind, backlog=True, statuses=statuses, same_value=False) for s in stores)
+
+
+def _appointment(*statuses: str, same_value: bool = False) -> tuple[Home, ...]:
+    """Scheduling, and every channel that tells patients."""
+    return (
+        Home(SCHEDULING, "appointment", statuses=statuses, same_value=same_value),
+        *_told("appointment", *CHANNELS, statuses=statuses),
+    )
 
 
 HOMES: Mapping[str, tuple[Home, ...]] = {
@@ -53,9 +75,21 @@ HOMES: Mapping[str, tuple[Home, ...]] = {
             for store in ("lis", *DATABASES)
         ),
     ),
+    "imaging.order": (*_record("order"), Home(RIS, "order", backlog=True)),
+    "appointment.book": _appointment(same_value=True),
+    "appointment.move": _appointment(),
+    "appointment.cancel": _appointment("cancelled"),
+    "appointment.calledoff": _appointment("cancelled"),
 }  # fmt: skip
 """Operation kind → every place where an acknowledged write must be found."""
-UPDATES: Mapping[str, str] = {"patient.create": "patient.update"}
+UPDATES: Mapping[str, str] = {
+    "patient.create": "patient.update",
+    "appointment.book": "appointment.move",
+}
+CHANGES = frozenset(
+    {"encounter.finish", "appointment.move", "appointment.cancel", "appointment.calledoff"}
+)
+"""Operation kinds that change what is there already."""
 FILED: Mapping[str, tuple[str, ...]] = {
     "order.create": ("order",),
     "medication.create": ("medication",),
@@ -63,20 +97,31 @@ FILED: Mapping[str, tuple[str, ...]] = {
     "observation.create": ("observation",),
     "encounter.create": ("encounter",),
     "specimen.load": ("specimen", "report"),
+    "imaging.order": ("order",),
+    "study.view": ("study", "match"),
+    "appointment.book": ("appointment", "notice"),
+    "appointment.calledoff": ("rebooking",),
 }
 """Operation kind → kinds of records with the same key and the same patient."""
+ANSWERED: Mapping[str, tuple[str, ...]] = {"examination.done": ("study", "match")}
+"""The same for operations whose answer's value is the record's key."""
 
 
-def there(history: History, stores: tuple[str, ...]) -> tuple[str, ...]:
-    """The stores without a database node that this run's topology does not have."""
+def stands(history: History, service: str) -> bool:
+    """Whether this run's topology has the service; a run that does not say has them all."""
     known = history.run.services if history.run else {}
-    nodes = [name for name in DATABASES if name in known] or list(DATABASES)
-    return tuple(name for name in stores if name not in DATABASES or name in nodes)
+    return not known or service in known
+
+
+def there(history: History, services: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the services that this run's topology has."""
+    return tuple(name for name in services if stands(history, name))
 
 
 def homes(history: History) -> Mapping[str, tuple[Home, ...]]:
-    """HOMES as far as this run's topology has them."""
-    return {
-        kind: tuple(home for home in places if there(history, (home.store,)))
+    """HOMES as far as this run's topology has them; kinds without any home are left out."""
+    found = {
+        kind: tuple(home for home in places if stands(history, home.store))
         for kind, places in HOMES.items()
     }
+    return {kind: places for kind, places in found.items() if places}
