@@ -398,7 +398,7 @@ _ALL = (
     Bug(
         "router-acks-before-disk",
         "dicom-router",
-        "Acknowledges images and vouches for them while they are in memory only: a kill loses them.",
+        "Acknowledges images and vouches for them while they are in memory: a kill loses them.",
         ("IM-1",),
         shown_by="router-killed",
     ),
