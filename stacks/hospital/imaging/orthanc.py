@@ -1,7 +1,7 @@
 """Orthanc as the PACS: writes its configuration and becomes it (exec), so that signals reach it.
 
-It refuses to run where Orthanc would listen on addresses that it was not given: Orthanc itself
-cannot be told an address, so a small library narrows `bind` and must have been compiled.
+It refuses to run without its guard, a small library loaded into Orthanc: alone Orthanc listens on
+every address of the machine, and a deliberate stop waits for ever for open associations.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ PLUGIN_FOLDERS = (
     "/usr/lib/orthanc",
 )
 COMPILE_S = 30.0
-ANY_HOST = "0.0.0.0"
-_SOURCE = Path(__file__).with_name("orthanc_bind.c")
+GUARD = "ORTHANC_GUARD"
+"""Names a guard compiled beforehand, for a machine without a C compiler."""
+_SOURCE = Path(__file__).with_name("orthanc_guard.c")
 READ_ONLY_WEB = """\
 function IncomingHttpRequestFilter(method, uri, ip, username, headers)
   return method == 'GET' and (string.find(uri, '^/dicom%-web/') ~= nil or uri == '/statistics')
@@ -60,15 +61,15 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
-def can_be_bound(settings: Settings) -> bool:
-    """Whether Orthanc can be kept to the addresses of these settings here."""
-    everywhere = all(settings.bind(port).host == ANY_HOST for port in ("http", "dicom"))
-    return everywhere or compiler() is not None
+def can_be_guarded(environment: Mapping[str, str]) -> bool:
+    """Whether this machine has the guard, or can compile it."""
+    return Path(environment.get(GUARD) or "/nowhere").is_file() or compiler() is not None
 
 
 def configuration(settings: Settings, where: Installed) -> dict[str, object]:
     """Orthanc's configuration: everything that the hospital does not need is off."""
     http, dicom = settings.bind("http"), settings.bind("dicom")
+    loopback = [_is_loopback(one) for one in (http, dicom)]
     folder = str(settings.data_dir / "orthanc")
     return {
         "Name": settings.name,
@@ -85,7 +86,7 @@ def configuration(settings: Settings, where: Installed) -> dict[str, object]:
         "HttpCompressionEnabled": False,
         "KeepAlive": True,
         "TcpNoDelay": True,
-        "RemoteAccessAllowed": not _is_loopback(http),
+        "RemoteAccessAllowed": not loopback[0],
         "AuthenticationEnabled": False,
         "OrthancExplorerEnabled": False,
         "WebDavEnabled": False,
@@ -153,22 +154,37 @@ def _modalities(peers: Mapping[str, Address]) -> dict[str, dict[str, object]]:
     }
 
 
-def bind_library(folder: Path) -> Path:
-    """Compile (once per folder) the library that keeps Orthanc to its addresses.
+def guard(environment: Mapping[str, str], folder: Path) -> Path:
+    """The guard: the one that ORTHANC_GUARD names, else compiled once per folder.
 
-    Raises: SettingsError when there is no compiler or it fails.
+    Raises: SettingsError when there is neither, or the compiler fails.
     """
-    library = folder / "orthanc-bind.so"
+    named = environment.get(GUARD)
+    if named:
+        if not Path(named).is_file():
+            raise SettingsError(f"{GUARD}={named!r} is no file; compile {_SOURCE.name} to it")
+        return Path(named)
+    library = folder / "orthanc-guard.so"
     if library.is_file() and library.stat().st_mtime >= _SOURCE.stat().st_mtime:
         return library
     found = compiler()
     if found is None:
         raise SettingsError(
-            "Orthanc would listen on every address: install a C compiler (it is kept to its own"
-            " with a small library), or set PACS_KIND=archive"
+            f"Orthanc needs its guard ({_SOURCE.name}): install a C compiler, name a compiled one"
+            f" in {GUARD}, or set PACS_KIND=archive"
         )
     making = library.with_suffix(f".{os.getpid()}")
-    command = [found, "-shared", "-fPIC", "-O1", "-o", str(making), str(_SOURCE), "-ldl"]
+    command = [
+        found,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(making),
+        str(_SOURCE),
+        "-ldl",
+        "-pthread",
+    ]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMPILE_S, check=False
@@ -189,12 +205,12 @@ def become(settings: Settings, where: Installed) -> NoReturn:
     (settings.data_dir / "read-only.lua").write_text(READ_ONLY_WEB)
     file = settings.data_dir / "orthanc.json"
     file.write_text(json.dumps(chosen, indent=1))
-    environment = {**os.environ, "TCP_NODELAY": "1"}
     binds = [settings.bind(port) for port in ("http", "dicom")]
-    if any(one.host != ANY_HOST for one in binds):
-        for one in binds:
-            _is_loopback(one)
-        environment["LD_PRELOAD"] = str(bind_library(settings.data_dir))
-        environment["HOSPITAL_BIND"] = ",".join(map(str, binds))
+    environment = {
+        **os.environ,
+        "TCP_NODELAY": "1",
+        "LD_PRELOAD": str(guard(settings.environment, settings.data_dir)),
+        "HOSPITAL_BIND": ",".join(map(str, binds)),
+    }
     sys.stderr.flush()
     os.execve(where.program, [where.program, str(file)], environment)

@@ -12,7 +12,7 @@ from stacks.hospital import bugs, settings
 from stacks.hospital.imaging import orthanc
 from stacks.hospital.imaging.archive import archive
 from stacks.hospital.log import Log, describe
-from stacks.hospital.settings import Settings, SettingsError
+from stacks.hospital.settings import SettingsError
 from stacks.hospital.web import run
 
 VARIABLE = "PACS_KIND"
@@ -21,7 +21,7 @@ WHERE = "pacs"
 """How planted defects of the archive name their place."""
 
 
-def kind(chosen: Settings, environment: Mapping[str, str], where: orthanc.Installed | None) -> str:
+def kind(environment: Mapping[str, str], where: orthanc.Installed | None) -> str:
     """`orthanc` or `archive`. Raises: SettingsError with one line for a person."""
     asked = environment.get(VARIABLE) or "auto"
     if asked not in KINDS:
@@ -35,7 +35,7 @@ def kind(chosen: Settings, environment: Mapping[str, str], where: orthanc.Instal
             )
         return asked
     ours = bug is not None and bugs.BUGS[bug].where == WHERE
-    if asked == "archive" or ours or where is None or not orthanc.can_be_bound(chosen):
+    if asked == "archive" or ours or where is None or not orthanc.can_be_guarded(environment):
         return "archive"
     return "orthanc"
 
@@ -45,7 +45,7 @@ def main() -> None:
     chosen, where = settings.read_or_exit(), orthanc.installed()
     log = Log(chosen.name)
     try:
-        found = kind(chosen, chosen.environment, where)
+        found = kind(chosen.environment, where)
         log.info("pacs_chosen", kind=found)
         if found == "orthanc" and where is not None:
             orthanc.become(chosen, where)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom.uid import JPEGBaseline8Bit
 
@@ -20,7 +22,7 @@ from stacks.hospital.imaging.association import (
     contexts,
     store,
 )
-from stacks.hospital.imaging.instances import STORAGE, decode, part10, pixel_digest
+from stacks.hospital.imaging.instances import STORAGE, Encoded, decode, part10, pixel_digest
 from tests.hospital.imaging.archives import (
     KINDS,
     TITLE,
@@ -33,7 +35,7 @@ from tests.hospital.imaging.archives import (
 )
 from tests.hospital.programs import until
 
-BEFORE_KILL = 25
+BEFORE_KILL, EACH = 25, 100
 TOLERATED_GAIN = 1.5
 
 
@@ -104,8 +106,6 @@ def test_nonsense_is_refused_and_service_goes_on(pacs: Archive) -> None:
 
 def test_a_stream_of_garbage_harms_nobody(pacs: Archive) -> None:
     """Bytes that are no DICOM at all are hung up on; others are served meanwhile."""
-    import socket
-
     with socket.create_connection(pacs.dicom, 5) as caller:
         caller.sendall(b"GET / HTTP/1.1\r\n\r\n" * 20)
         assert send(pacs, images("garbage", 1)) == [0]
@@ -120,21 +120,21 @@ def test_a_stream_of_garbage_harms_nobody(pacs: Archive) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_kill_loses_nothing_acknowledged(kind: str, tmp_path: Path) -> None:
     """After SIGKILL in the middle of a stream every acknowledged image is there, unchanged."""
-    sent = [images(f"kill{number}", 200, f"MK{number}") for number in range(2)]
+    sent = [images(f"kill{number}", EACH, f"MK{number}") for number in range(2)]
     with Archive(usable(kind), tmp_path / "data") as archive:
-        kept: list = []
+        kept: list[Encoded] = []
         senders = [in_background(send_until_lost, archive, one, kept) for one in sent]
         until("acknowledged images", 20, lambda: len(kept) >= BEFORE_KILL)
         archive.end(signal.SIGKILL)
         for sender in senders:
             sender.join(30)
-        assert BEFORE_KILL <= len(kept) < 400
+        assert BEFORE_KILL <= len(kept) < 2 * EACH
         archive.start()
         lying = kept_of(archive)
         assert all(lying.get(one.sop_uid) == pixel_digest(decode(one)) for one in kept)
         everything = [one for study in sent for one in study]
-        assert send(archive, everything) == [0] * 400
-        assert len(kept_of(archive)) == 400
+        assert send(archive, everything) == [0] * (2 * EACH)
+        assert len(kept_of(archive)) == 2 * EACH
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,8 +192,6 @@ def test_web_shows_studies_series_and_images(pacs: Archive) -> None:
 
 def test_web_deletes_and_uploads_nothing(pacs: Archive) -> None:
     """Over HTTP the archive is read-only."""
-    import httpx
-
     url = f"http://{pacs.http}/dicom-web/studies"
     assert httpx.post(url, content=b"x").status_code in (403, 405)
     assert httpx.delete(f"{url}/1.2.3").status_code in (403, 405)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,17 +30,18 @@ def no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_prefers_orthanc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orthanc when installed; ours without it, with a defect of ours, or where it cannot be."""
-    chosen = place(tmp_path)
-    assert pacs.kind(chosen, {}, ORTHANC) == "orthanc"
-    assert pacs.kind(chosen, {}, None) == "archive"
+    """Orthanc when installed; ours without it, without its guard, or with a defect of ours."""
+    assert pacs.kind({}, ORTHANC) == "orthanc"
+    assert pacs.kind({}, None) == "archive"
     monkeypatch.setenv(bugs.VARIABLE, "store-not-kept")
-    assert pacs.kind(chosen, {}, ORTHANC) == "archive"
+    assert pacs.kind({}, ORTHANC) == "archive"
     monkeypatch.setenv(bugs.VARIABLE, "no-failover")
-    assert pacs.kind(chosen, {}, ORTHANC) == "orthanc"
+    assert pacs.kind({}, ORTHANC) == "orthanc"
     monkeypatch.setattr(orthanc, "compiler", lambda: None)
-    assert pacs.kind(chosen, {}, ORTHANC) == "archive"
-    assert pacs.kind(place(tmp_path, "0.0.0.0"), {}, ORTHANC) == "orthanc"
+    assert pacs.kind({}, ORTHANC) == "archive"
+    guard = tmp_path / "guard.so"
+    guard.touch()
+    assert pacs.kind({orthanc.GUARD: str(guard)}, ORTHANC) == "orthanc"
 
 
 def test_every_defect_of_the_archive_has_its_place() -> None:
@@ -52,12 +54,10 @@ def test_every_defect_of_the_archive_has_its_place() -> None:
     ("environment", "said"),
     [({"PACS_KIND": "tape"}, "unknown"), ({"PACS_KIND": "orthanc"}, "not installed")],
 )
-def test_a_wrong_kind_is_one_clear_line(
-    tmp_path: Path, environment: dict[str, str], said: str
-) -> None:
+def test_a_wrong_kind_is_one_clear_line(environment: dict[str, str], said: str) -> None:
     """An unknown kind, or Orthanc without Orthanc, is refused with what to do."""
     with pytest.raises(SettingsError, match=said):
-        pacs.kind(place(tmp_path), environment, None)
+        pacs.kind(environment, None)
 
 
 def test_program_ends_with_usage_status(tmp_path: Path) -> None:
@@ -130,8 +130,6 @@ def _listening(pid: int) -> set[tuple[str, int]]:
 
 def test_a_taken_port_ends_orthanc(tmp_path: Path) -> None:
     """When its port is taken Orthanc ends with a failure instead of living without it."""
-    import socket
-
     usable("orthanc")
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
