@@ -12,8 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from stacks.hospital.appointments import scheduling_rows as rows
-from stacks.hospital.appointments.scheduling_agenda import Agenda, Conflict
+from stacks.hospital.appointments.scheduling_agenda import Agenda
 from stacks.hospital.appointments.scheduling_rows import Booked, Decided, Rebooking
+from stacks.hospital.appointments.scheduling_rules import Conflict
 from stacks.hospital.bugs import planted
 from stacks.hospital.pages import instant
 

@@ -11,15 +11,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from stacks.hospital.appointments import scheduling_rows as rows
+from stacks.hospital.appointments import scheduling_rules as rules
 from stacks.hospital.appointments.scheduling_log import ChangeLog, LogError
 from stacks.hospital.appointments.scheduling_rows import Booked, Rebooking
-from stacks.hospital.appointments.slots import Slot
+from stacks.hospital.appointments.scheduling_rules import (
+    Asked,
+    Closed,
+    Conflict,
+    Stale,
+    Unknown,
+)
 from stacks.hospital.queue import DurableQueue
 from stacks.hospital.store import Store, StoreError
 from stacks.hospital.wire.hl7 import Adt, Hl7Error
@@ -27,34 +33,6 @@ from stacks.hospital.wire.hl7 import Adt, Hl7Error
 T = TypeVar("T")
 EVENTS = {"cancelled": "S15", "noshow": "S26", "fulfilled": "S14"}
 DRAINS_MAX = 100
-
-
-class Unknown(Exception):
-    """No such appointment or task."""
-
-
-class Conflict(Exception):
-    """The request contradicts what is stored: the slot is gone, the appointment is cancelled."""
-
-
-class Stale(Exception):
-    """Based on a version that is no longer the stored one."""
-
-
-class Closed(Exception):
-    """The agenda takes no bookings and moves now; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request wants an appointment to be; `at` in Unix seconds."""
-
-    id: str
-    patient: str
-    slot: Slot
-    at: float
-    status: str = "booked"
-    phone: str = ""
 
 
 class Agenda:
@@ -84,7 +62,7 @@ class Agenda:
                     raise Conflict(f"{asked.id} is {known.patient}'s {known.service} already")
                 return known, False
             self._require_open(connection)
-            _require_free(connection, asked)
+            rules.require_free(connection, asked)
             change = rows.next_change(connection)
             one = Booked(
                 asked.id, patient, asked.slot.service, asked.slot.clinic, asked.slot.name,
@@ -106,9 +84,9 @@ class Agenda:
             known = rows.find(connection, asked.id)
             if known is None:
                 raise Unknown(f"no appointment {asked.id}")
-            if _is_repetition(known, asked, request):
+            if rules.is_repetition(known, asked, request):
                 return known
-            _require_same(connection, known, asked)
+            rules.require_same(connection, known, asked)
             if known.status != "booked":
                 by = f" by decision {known.decision}" if known.decision else ""
                 raise Conflict(f"{known.id} is {known.status} already{by}; book a new one")
@@ -118,9 +96,9 @@ class Agenda:
             if asked.status == "booked":
                 self._require_open(connection)
             if event == "S13":
-                _require_free(connection, asked)
+                rules.require_free(connection, asked)
             change = rows.next_change(connection)
-            one = _changed(known, asked, request, change.at)
+            one = rules.changed(known, asked, request, change.at)
             _keep(connection, change, event, one)
             return one
 
@@ -146,7 +124,7 @@ class Agenda:
                 if task.rebooked != new:
                     raise Conflict(f"{cancelled} was rebooked as {task.rebooked} already")
                 return task
-            _require_rebooked(connection, task, new)
+            rules.require_rebooked(connection, task, new)
             change = rows.next_change(connection)
             done = replace(task, status="completed", rebooked=new, changed_at=change.at)
             rows.record(connection, replace(change, tasks=[done]))
@@ -258,46 +236,3 @@ class Agenda:
 def _keep(connection: sqlite3.Connection, change: rows.Change, event: str, one: Booked) -> None:
     noted = [rows.notice(event, one)]
     rows.record(connection, replace(change, appointments=[one], notices=noted))
-
-
-def _is_repetition(known: Booked, asked: Asked, request: str) -> bool:
-    return (
-        known.request == request
-        and (known.status, known.slot) == (asked.status, asked.slot.name)
-        and (known.phone, known.at) == (asked.phone or known.phone, asked.at)
-    )
-
-
-def _require_same(connection: sqlite3.Connection, known: Booked, asked: Asked) -> None:
-    patient = rows.current(connection, asked.patient)
-    if (known.patient, known.service) != (patient, asked.slot.service):
-        raise Conflict(
-            f"{known.id} is {known.patient}'s {known.service}: patient and service never change"
-        )
-
-
-def _require_free(connection: sqlite3.Connection, asked: Asked) -> None:
-    holder = rows.holder(connection, asked.slot.name)
-    if holder is not None:
-        raise Conflict(f"slot {asked.slot.name} is gone, {holder.id} has it; choose another")
-
-
-def _changed(known: Booked, asked: Asked, request: str, at: float) -> Booked:
-    """What is cancelled, missed or over keeps the place that it had."""
-    changed = replace(
-        known, status=asked.status, version=known.version + 1, request=request, stored_at=at,
-        phone=asked.phone or known.phone,
-    )  # fmt: skip
-    if asked.status != "booked":
-        return changed
-    return replace(changed, slot=asked.slot.name, clinic=asked.slot.clinic, at=asked.at)
-
-
-def _require_rebooked(connection: sqlite3.Connection, task: Rebooking, new: str) -> None:
-    old, found = rows.find(connection, task.appointment), rows.find(connection, new)
-    if found is None or old is None:
-        raise Conflict(f"there is no appointment {new}; book it first")
-    if found.status != "booked":
-        raise Conflict(f"{new} is {found.status}: it does not replace {task.appointment}")
-    if (found.patient, found.service) != (old.patient, old.service):
-        raise Conflict(f"{new} is {found.patient}'s {found.service}, not the one cancelled")

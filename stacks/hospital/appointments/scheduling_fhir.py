@@ -12,8 +12,8 @@ import msgspec
 
 from stacks.hospital import fhir
 from stacks.hospital.appointments.decisions import Decision
-from stacks.hospital.appointments.scheduling_agenda import Asked
 from stacks.hospital.appointments.scheduling_rows import Booked, Rebooking
+from stacks.hospital.appointments.scheduling_rules import Asked
 from stacks.hospital.appointments.slots import PROTECTED, SERVICES, Slot, slot_of
 from stacks.hospital.pages import instant
 from stacks.hospital.web import Refusal

@@ -6,9 +6,7 @@ It refuses with an OperationOutcome whatever it cannot do, and then nothing has 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +14,7 @@ import msgspec
 
 from stacks.hospital.appointments import scheduling_recovery as recovery
 from stacks.hospital.appointments.decisions import decide
-from stacks.hospital.appointments.scheduling_agenda import (
-    Agenda,
-    Closed,
-    Conflict,
-    Stale,
-    Unknown,
-)
+from stacks.hospital.appointments.scheduling_agenda import Agenda
 from stacks.hospital.appointments.scheduling_fhir import (
     APPOINTMENT,
     appointment_resource,
@@ -32,24 +24,19 @@ from stacks.hospital.appointments.scheduling_fhir import (
     key,
     task_resource,
 )
-from stacks.hospital.appointments.scheduling_log import LogError
+from stacks.hospital.appointments.scheduling_request import honest, wish_of
 from stacks.hospital.appointments.scheduling_rows import ENGINE, Booked
 from stacks.hospital.appointments.scheduling_search import Search
 from stacks.hospital.courier import Courier
 from stacks.hospital.gam_request import same_key
 from stacks.hospital.health import Degraded
 from stacks.hospital.pages import export, instant
-from stacks.hospital.store import StoreError
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 
-STORE_S = 3.0
-"""A disk that takes longer to store a change hangs: the caller is told that it is not known."""
 DECISION_S = 20.0  # thousands of appointments in one transaction
 RESTORE_S = 120.0
 MODES = ("open", "read-only")
-REQUEST_CHARS_MAX = 128
 T = TypeVar("T")
-_VERSION = re.compile(r'W/"(\d{1,9})"')
 
 
 class _Mode(msgspec.Struct):
@@ -75,7 +62,7 @@ class Desk:
         same_key(request, APPOINTMENT, asked.id)
         if asked.status != "booked":
             raise Refusal(422, "business-rule", f"a new appointment is booked, not {asked.status}")
-        async with _honest():
+        async with honest():
             one, new = await self._agenda.book(asked)
         where = f"{request.url.scheme}://{request.url.netloc}/fhir/Appointment/{one.id}"
         return _shown(one, 201 if new else 200, {"Location": where})
@@ -85,35 +72,35 @@ class Desk:
         name = request.path_params["id"]
         if name != asked.id:
             raise Refusal(400, "invalid", f"the address says {name[:64]!r}, the body {asked.id!r}")
-        version, named = _wish(request)
-        async with _honest():
+        version, named = wish_of(request)
+        async with honest():
             return _shown(await self._agenda.change(asked, version, named))
 
     async def appointment(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return _shown(self._agenda.appointment(request.path_params["id"]))
 
     async def appointments(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer(self._search.appointments(request))
 
     async def slots(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer(self._search.slots(request))
 
     async def slot(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer(self._search.slot(request.path_params["id"]))
 
     async def schedules(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer(self._search.schedules(request))
 
     # -- the crisis cell --------------------------------------------------------------------------
 
     async def decide(self, request: Request) -> Response:
         decision = decision_of(await body(request))
-        async with _honest(DECISION_S):
+        async with honest(DECISION_S):
             made, new = await decide(self._agenda, decision)
         told = {
             "decision": made.id, "decided_at": instant(made.decided_at),
@@ -122,25 +109,25 @@ class Desk:
         return answer(told, 201 if new else 200, media_type=JSON)
 
     async def tasks(self, request: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer(self._search.tasks(request))
 
     async def done(self, request: Request) -> Response:
         new = key(decoded(await body(request), _Done).appointment, "$.appointment")
-        async with _honest():
+        async with honest():
             return answer(
                 task_resource(await self._agenda.rebooked(request.path_params["id"], new))
             )
 
     async def mode(self, _: Request) -> Response:
-        async with _honest():
+        async with honest():
             return answer({"mode": self._agenda.mode()}, media_type=JSON)
 
     async def set_mode(self, request: Request) -> Response:
         wish = decoded(await body(request), _Mode).mode
         if wish not in MODES:
             raise Refusal(400, "value", f"$.mode: {wish[:20]!r} is not one of {', '.join(MODES)}")
-        async with _honest():
+        async with honest():
             await self._agenda.set_mode(wish)
             return answer({"mode": self._agenda.mode()}, media_type=JSON)
 
@@ -167,14 +154,14 @@ class Desk:
             async with self._turn:
                 return await work
 
-        async with _honest(RESTORE_S):
+        async with honest(RESTORE_S):
             return await asyncio.shield(asyncio.create_task(turn()))
 
     # -- what people and the auditor look at ------------------------------------------------------
 
     async def queues(self, _: Request) -> Response:
         queue, trip = self._agenda.queue, self._courier.trip if self._courier else None
-        async with _honest():
+        async with honest():
             depth, parked = queue.depth(ENGINE), queue.tasks()
         line = {
             "depth": depth.waiting, "oldest_s": round(depth.oldest_s, 3), "parked": len(parked),
@@ -222,49 +209,7 @@ class Desk:
         ]
 
 
-def _wish(request: Request) -> tuple[int, str]:
-    """The version of If-Match, and the key by which a repetition of this request is known."""
-    wish = request.headers.get("if-match")
-    if wish is None:
-        raise Refusal(428, "required", 'If-Match: W/"<version>" is required; read it first')
-    match = _VERSION.fullmatch(wish.strip())
-    if match is None:
-        raise Refusal(400, "value", f'If-Match is {wish[:40]!r}; give W/"<version>"')
-    named = request.headers.get("idempotency-key")
-    if named is not None and not (0 < len(named) <= REQUEST_CHARS_MAX and named.isprintable()):
-        raise Refusal(400, "value", f"Idempotency-Key has 1 to {REQUEST_CHARS_MAX} characters")
-    return int(match[1]), f"key {named}" if named else f"version {match[1]}"
-
-
 def _shown(one: Booked, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return answer(
         appointment_resource(one), status, {"ETag": f'W/"{one.version}"', **(headers or {})}
     )
-
-
-@asynccontextmanager
-async def _honest(within_s: float = STORE_S) -> AsyncIterator[None]:
-    """The agenda's refusals as HTTP answers; a hanging disk is bounded and not called a no."""
-    try:
-        async with asyncio.timeout(within_s):
-            yield
-    except Unknown as error:
-        raise Refusal(404, "not-found", str(error)) from None
-    except Conflict as error:
-        raise Refusal(409, "conflict", str(error)) from None
-    except Stale as error:
-        raise Refusal(412, "conflict", str(error)) from None
-    except Closed as error:
-        raise Refusal(503, "transient", str(error), {"Retry-After": "5"}) from None
-    except StoreError as error:
-        raise Refusal(503, "transient", str(error), {"Retry-After": "2"}) from None
-    except LogError as error:
-        raise Refusal(
-            500, "exception", f"{error}; it may have happened or not: repeat the same request",
-            {"X-Outcome": "unknown"},
-        ) from None  # fmt: skip
-    except TimeoutError:
-        raise Refusal(
-            500, "timeout", f"the disk did not confirm within {within_s} s: it may have happened or"
-            " not; repeat the same request", {"X-Outcome": "unknown"},
-        ) from None  # fmt: skip

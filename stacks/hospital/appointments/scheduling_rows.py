@@ -19,7 +19,6 @@ from stacks.hospital.wire import hl7
 
 ENGINE = "engine"
 TAKING = ("booked", "fulfilled")  # statuses that hold a slot
-MERGES_MAX = 20
 SCHEDULING_SCHEMA = (
     QUEUE_SCHEMA
     + """
@@ -145,7 +144,9 @@ def apply(connection: sqlite3.Connection, change: Change) -> None:
             msgspec.structs.astuple(change.decision),
         )
     if change.merge is not None:
-        connection.execute("INSERT OR REPLACE INTO merge VALUES (?, ?)", change.merge)
+        prior, survivor = change.merge
+        connection.execute("UPDATE merge SET survivor = ? WHERE survivor = ?", (survivor, prior))
+        connection.execute("INSERT OR REPLACE INTO merge VALUES (?, ?)", (prior, survivor))
     if change.mode is not None:
         connection.execute("INSERT OR REPLACE INTO mode VALUES (1, ?)", (change.mode,))
     about = {one.id: one for one in change.appointments}
@@ -207,13 +208,9 @@ def find_task(connection: sqlite3.Connection, appointment: str) -> Rebooking | N
 
 
 def current(connection: sqlite3.Connection, mrn: str) -> str:
-    """The mrn that a patient has today, merges followed."""
-    for _ in range(MERGES_MAX):
-        row = connection.execute("SELECT survivor FROM merge WHERE prior = ?", (mrn,)).fetchone()
-        if row is None:
-            break
-        mrn = row[0]
-    return mrn
+    """The mrn that a patient has today: merges are followed (they are never chains)."""
+    row = connection.execute("SELECT survivor FROM merge WHERE prior = ?", (mrn,)).fetchone()
+    return str(row[0]) if row else mrn
 
 
 def mode_of(connection: sqlite3.Connection) -> str:

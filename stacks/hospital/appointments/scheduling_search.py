@@ -195,7 +195,9 @@ def _condition(name: str, text: str) -> tuple[str, list[object]]:
         type_, _, actor = text.rpartition("/")
         if type_ not in ("", "Patient", "Location"):
             raise Refusal(400, "value", "actor is Patient/<mrn> or Location/<clinic>")
-        return ("clinic = ?" if type_ == "Location" else "patient = ?"), [actor]
+        if type_ == "Location":
+            return "clinic = ?", [actor]
+        return "patient = coalesce((SELECT survivor FROM merge WHERE prior = ?), ?)", [actor] * 2
     sign = SIGNS.get(text[:2])
     if sign is None and (day := day_after(text)) is not None:
         return "at >= ? AND at < ?", list(day)

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from stacks.hospital.appointments import scheduling_rows as rows
-from stacks.hospital.appointments.scheduling_agenda import Agenda, Asked
+from stacks.hospital.appointments.scheduling_agenda import Agenda
 from stacks.hospital.appointments.scheduling_log import ChangeLog, LogError
 from stacks.hospital.appointments.scheduling_rows import SCHEDULING_SCHEMA, Booked, Change
+from stacks.hospital.appointments.scheduling_rules import Asked
 from stacks.hospital.appointments.slots import slot_of
 from stacks.hospital.store import Store
 
