@@ -29,8 +29,13 @@ from stacks.hospital.settings import Address
 from stacks.hospital.traffic import child
 from stacks.hospital.traffic.config import Config, ConfigError, read, usage_exit
 
-EXPORTERS = ("gam", "lis", "analysers", "ro-copy", "engine")
-READ_S = 30.0  # one store, to its end
+EXPORTERS = (
+    "gam", "lis", "analysers", "ro-copy", "engine", "modalities", "dicom-router", "ris",
+    "scheduling", "website", "callcentre", "sms", "clinic-lists",
+)  # fmt: skip
+ARCHIVES = ("pacs-a", "pacs-b", "emergency-viewer")
+"""Read image by image over DICOMweb; the viewer need not be complete: it keeps a day."""
+READ_S = 40.0  # one store, to its end
 STEP_S = 10.0  # one answer or one page
 PAGE = 2_000
 RECORDS_MAX = 2_000_000
@@ -95,6 +100,10 @@ def _stores(config: Config) -> Iterator[tuple[str, Callable[[], Iterator[Record]
         address = config.service(name, "http")
         if address is not None:
             yield name, partial(read_export, address)
+    for name in ARCHIVES:
+        address = config.service(name, "http")
+        if address is not None:
+            yield name, partial(read_archive, address)
 
 
 def _complete(records: Callable[[], Iterator[Record]]) -> tuple[list[Record], str]:
@@ -139,6 +148,20 @@ def read_export(address: Address) -> Iterator[Record]:
                 if line:
                     yield decode(line)
     except (httpx.HTTPError, msgspec.DecodeError) as error:
+        raise Unreadable(_line(error)) from None
+
+
+def read_archive(address: Address) -> Iterator[Record]:
+    """Every image of an archive, its pixels digested here; raises Unreadable."""
+    from stacks.hospital.imaging import dicomweb  # slow to import, and most runs have no archive
+
+    try:
+        for one in dicomweb.instances(address):
+            yield Record(
+                "instance", one.sop_uid, one.patient or one.image_patient, "stored", 0,
+                one.digest, stored_at=one.stored_at,
+            )  # fmt: skip
+    except dicomweb.DicomWebError as error:
         raise Unreadable(_line(error)) from None
 
 

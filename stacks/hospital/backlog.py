@@ -1,10 +1,11 @@
-"""What the hospital still owes itself: queues, tubes on the line, reports under way, replication.
+"""What the hospital still owes itself: queues, tubes, reports, images, notices, replication.
 
 It refuses to wait for ever: for a backlog that does not shrink any more, it says so and goes on.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,11 +23,12 @@ from stacks.hospital.settings import Address
 from stacks.hospital.traffic.config import Config
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
-QUEUES = ("gam", "engine", "ehr-a", "ehr-b")
+QUEUES = ("gam", "engine", "ehr-a", "ehr-b", "scheduling", "modalities", "dicom-router")
 ASK_S = 4.0
 CONNECT_S = 2
 EVERY_S = 0.5
 QUIET_LOOKS = 2  # so many looks in a row must find nothing
+EXAMINATION_MIN = 3.0  # hospital minutes; a running examination may have no image yet
 # The longest step that the laboratory takes by itself is ten hospital minutes (corrections).
 STALL_S, STALL_MIN = 10.0, 12.0
 MARKS = {"X-Priority": "P1", "X-Ward": "audit"}
@@ -71,12 +73,13 @@ class Backlog:
         """Wait until nothing is owed any more; returns '' or, in words, what still is."""
         end = time.monotonic() + within_s
         stall_s = max(STALL_S, self._config.real_s(STALL_MIN * 60) + 2)
+        looks = self._quiet_looks()
         quiet, before, moved = 0, [""], time.monotonic()
         while True:
             owed = self.owed()
             now = time.monotonic()
             quiet = 0 if owed else quiet + 1
-            if quiet >= QUIET_LOOKS:
+            if quiet >= looks:
                 return ""
             if owed != before:
                 before, moved = owed, now
@@ -88,7 +91,9 @@ class Backlog:
 
     def owed(self) -> list[str]:
         """Everything that is owed now, each in a few words."""
-        parts = (self._queues, self._laboratory, self._replication)
+        parts = (
+            self._queues, self._laboratory, self._replication, self._imaging, self._notices,
+        )  # fmt: skip
         found = [part.result() for part in [self._pool.submit(part) for part in parts]]
         return [text for part in found for text in part]
 
@@ -135,6 +140,34 @@ class Backlog:
             late = sum(1 for key, status in reports.items() if shown.get(key) != status)
             return [f"{late} reports are not in the record"] if late else []
         return troubles
+
+    # ------------------------------------------------------------ imaging, channels
+
+    def _quiet_looks(self) -> int:
+        """Where scanners stand, quiet is what outlasts the time between two of their images."""
+        if self._config.service("modalities", "http") is None:
+            return QUIET_LOOKS
+        longest_s = self._config.real_s(EXAMINATION_MIN * 60)
+        return QUIET_LOOKS + math.ceil(longest_s / EVERY_S)
+
+    def _imaging(self) -> list[str]:
+        """Images that the scanners hold until an archive has committed them."""
+        found = self._get("modalities", "/buffer")
+        if found is None:
+            return []
+        if isinstance(found, str):
+            return [found]
+        counts = {name: int(found.get(name) or 0) for name in ("held", "sent")}
+        self._note("modalities:buffer", sum(counts.values()))
+        return [f"modalities: {count} images {name}" for name, count in counts.items() if count]
+
+    def _notices(self) -> list[str]:
+        """Text messages that are still to be tried."""
+        found = self._export("sms")
+        if isinstance(found, str):
+            return [found]
+        pending = sum(r.kind == "notice" and r.status == "pending" for r in found or ())
+        return [f"sms: {pending} notices are pending"] if pending else []
 
     # ------------------------------------------------------------ replication
 

@@ -1,4 +1,4 @@
-"""The hospital's traffic as values for experiments: a day, and a rush of elective work on top.
+"""The hospital's traffic as values for experiments: a day, and what comes on top of it.
 
 It starts nothing: chaos.workload runs these values in their own processes.
 
@@ -9,9 +9,11 @@ It starts nothing: chaos.workload runs these values in their own processes.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from chaos.workload import Workload
+from stacks.hospital.traffic.consoles import AT_CONSOLE
 from stacks.hospital.traffic.presets import preset as known_preset
 from stacks.hospital.traffic.schedule import BATCH_EVERY_S
 
@@ -19,6 +21,10 @@ DEFAULT_PATIENTS = 4_000
 DEFAULT_HOUR = 16.0  # Saint-Luc: a weekday afternoon
 TRAFFIC = ("{python}", "-m", "stacks.hospital.traffic")
 WATCH = ("{python}", "-m", "stacks.hospital.watch")
+ELECTIVE = ("consultation", "planned-surgery", "ambulatory-imaging", "endoscopy")
+"""Services of class P3: what a decision by class may call off."""
+UNTIL_TOMORROW_NIGHT_H = 48.0
+CALLS_PER_S = {"smoke": 4.0, "ci": 6.0, "soak": 2.0}
 
 
 class Named(Protocol):
@@ -76,6 +82,72 @@ def statistics_batch(reports: int = 40, name: str = "batch") -> Workload:
     """
     _within("reports", reports, 1, 500)
     return Workload(name, TRAFFIC, {"rush": {"mass.report/P4 batch": reports / BATCH_EVERY_S}})
+
+
+def imaging_peak(
+    preset: str | Named = "smoke", instances: int = 3_000, name: str = "peak"
+) -> Workload:
+    """The morning peak: so many instances, in CT studies of 100, evenly over a fault window.
+
+    It has patients and orders of its own; it may start before, in or after a fault.
+    """
+    _within("instances", instances, 1, 100_000)
+    window_s = known_preset(_name(preset)).window_s
+    return Workload(name, TRAFFIC, {
+        "preset": _name(preset), "peak": {"instances": instances, "window_s": float(window_s)},
+    })  # fmt: skip
+
+
+def patients_calling(
+    preset: str | Named = "smoke", calls_per_s: float = 0.0, name: str = "calls"
+) -> Workload:
+    """Patients ask website, call centre, text messages and lists about their appointments.
+
+    Three in four ask about elective ones. Steadily, `calls_per_s` per real second (0: the
+    preset's own), and only about appointments that a channel knows: start it after `hospital_day`.
+    """
+    _within("calls_per_s", calls_per_s, 0, 200)
+    rate = calls_per_s or CALLS_PER_S[_name(preset)]
+    return Workload(name, TRAFFIC, {"preset": _name(preset), "calls_per_s": float(rate)})
+
+
+def crisis_cell(*acts: Mapping[str, Any], name: str = "cell") -> Workload:
+    """What the crisis cell and the operators do, each act at its own instant; see `at`.
+
+        crisis_cell(at(0, "backup"), at(2, "decide"), at(10, "read-only"), at(20, "restore"))
+
+    An act that does not succeed ends the workload as failed, with the reason.
+    """
+    if not acts:
+        raise ValueError("a crisis cell without acts: give at least one at(seconds, what)")
+    ordered = sorted(acts, key=lambda act: float(act["at_s"]))
+    return Workload(name, TRAFFIC, {"cell": [dict(act) for act in ordered]})
+
+
+def at(
+    at_s: float,
+    do: str,
+    services: tuple[str, ...] = ELECTIVE,
+    from_h: float = 0.0,
+    to_h: float = UNTIL_TOMORROW_NIGHT_H,
+    reason: str = "reduced operation",
+    decision: str = "",
+) -> Mapping[str, Any]:
+    """One act of the crisis cell, `at_s` real seconds after the workload's start.
+
+    `do`: `decide` (call off all booked appointments of `services` that lie `from_h` to `to_h`
+    hospital hours ahead), `read-only` or `open` (the mode of scheduling), `backup`, `restore`
+    (scheduling's database), `bypass-on` or `bypass-off` (the image router's). Raises ValueError.
+    """
+    _within("at_s", at_s, 0, 86_400)
+    if do == "decide":
+        return {
+            "at_s": float(at_s), "do": do, "decision": decision, "services": list(services),
+            "from_h": float(from_h), "to_h": float(to_h), "reason": reason,
+        }  # fmt: skip
+    if do not in AT_CONSOLE:
+        raise ValueError(f"nobody knows how to {do!r} (known: decide, {', '.join(AT_CONSOLE)})")
+    return {"at_s": float(at_s), "do": do}
 
 
 def _name(preset: str | Named) -> str:

@@ -7,6 +7,8 @@ anything but its own probe table, and to wait for a service that hangs.
     copy.asof    the read-only copy's as-of time, every second
     copy.census  share of the inpatients known to the record who are in the copy, every two
     queue.depth  every queue that a service shows; health: every service; every second
+    channel.word every word that a channel says of an appointment, when it changed; looked for
+                 every second, and every look is a channel.poll
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ import httpx
 from chaos.journal import events as ev
 from chaos.journal.writer import JournalError, Writer
 from stacks.hospital.backlog import DATABASES, depths
+from stacks.hospital.channel_watch import ChannelWatch
 from stacks.hospital.clock import monotonic_of
 from stacks.hospital.commit_probe import CommitProbe
+from stacks.hospital.departments import ARCHIVE_READY
 from stacks.hospital.settings import Address
 from stacks.hospital.traffic import child
 from stacks.hospital.traffic.config import Config, ConfigError, read, usage_exit
@@ -37,6 +41,9 @@ CENSUS_EVERY_S = 2.0
 STOP_S = 4.0
 SETTLED_MIN = 10.0  # hospital minutes that an inpatient may be known before the copy holds them
 RECORD = ("ehr-a", "ehr-b")
+CHANNELS = ("website", "callcentre", "sms", "clinic-lists")
+READY_PATHS = dict.fromkeys(("pacs-a", "pacs-b"), ARCHIVE_READY)
+"""Where readiness is asked; elsewhere at /health."""
 EXIT_JOURNAL = 74
 MONITOR = {"X-Priority": "P4", "X-Ward": "monitor"}
 
@@ -58,6 +65,11 @@ class Watcher:
                 yield f"commit-{node}", COMMIT_EVERY_S, partial(self._commit, node, probe)
         for service, port in self._health_ports():
             yield f"health-{service}", EVERY_S, self._health_of(service, port)
+        for channel in CHANNELS:
+            address = self._config.service(channel, "http")
+            if address is not None:
+                watch = ChannelWatch(channel, _client(address), self._sample)
+                yield f"words-{channel}", EVERY_S, watch.look
         if "ro-copy.http" in self._config.direct:
             yield "copy", EVERY_S, self._with_client("ro-copy", self._as_of)
             yield "census", CENSUS_EVERY_S, self._census
@@ -101,11 +113,12 @@ class Watcher:
         address = self._config.service(service, port)
         assert address is not None
         client = _client(address)
-        has_queues = port == "http"
+        path = READY_PATHS.get(service, "/health")
+        has_queues = port == "http" and service not in READY_PATHS
 
         def look() -> None:
             nonlocal has_queues
-            status, found = _ask(client, "/health")
+            status, found = _ask(client, path)
             text = str(found.get("status") or found.get("role") or "") if found else ""
             reason = _failing(found)
             self._sample(

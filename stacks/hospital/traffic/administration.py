@@ -6,12 +6,14 @@ It refuses to let carers write about a patient whom the record does not know yet
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import gevent
 
 from stacks.hospital.traffic import forms
 from stacks.hospital.traffic.callers import READ_S, WRITE_PATIENCE_S, Ask
 from stacks.hospital.traffic.care import Care
+from stacks.hospital.traffic.department import Act
 from stacks.hospital.traffic.http import NoAnswer
 from stacks.hospital.traffic.ledger import Op
 from stacks.hospital.traffic.people import Dice, Person, person
@@ -29,9 +31,15 @@ LOOK_EVERY_S, LOOK_FOR_S = 1.0, 120.0
 class Administration:
     """What is done about who is in the hospital."""
 
-    def __init__(self, hospital: Hospital, care: Care) -> None:
+    def __init__(self, hospital: Hospital, care: Care | None) -> None:
         self._h = hospital
         self._care = care
+        self.acts: Mapping[str, Act] = {
+            "admission": self.admit,
+            "patient.update": self.update,
+            "encounter.finish": self.finish,
+            "duplicate": self.duplicate,
+        }
 
     def admit(self, arrival: Arrival, intended: float, dice: Dice) -> None:
         """Register a patient and open their visit; takes part once the record knows them."""
@@ -134,8 +142,9 @@ class Administration:
         source = person(self._h.key("D", arrival), "P0", dice)
         if not self.register(source, intended):
             return
-        placer = self._h.key("OD", arrival)
-        self._care.order_for(source, placer, "P1", time.monotonic(), dice, plain=True)
+        if self._care is not None:
+            placer = self._h.key("OD", arrival)
+            self._care.order_for(source, placer, "P1", time.monotonic(), dice, plain=True)
         self._h.spawn(self._merge_later, source, survivor, arrival)
 
     def _merge_later(self, source: Person, survivor: Person, arrival: Arrival) -> None:

@@ -6,7 +6,7 @@ It refuses to call a write refused when any of its attempts may have happened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,8 +31,13 @@ COPY = "ro-copy"
 LINKS = {
     "ehr-a": "wards>ehr-a.http", "ehr-b": "wards>ehr-b.http", COPY: "wards>ro-copy.http",
     "gam": "admissions>gam.http", "analysers": "laboratory>analysers.http",
-    "lis": "laboratory>lis.http",
+    "lis": "laboratory>lis.http", "modalities": "radiology>modalities.http",
+    "ris": "radiology>ris.http", "pacs-a": "wards>pacs-a.http", "pacs-b": "wards>pacs-b.http",
+    "emergency-viewer": "wards>emergency-viewer.http", "scheduling": "clinics>scheduling.http",
+    "clinic-lists": "clinics>clinic-lists.http", "website": "patients>website.http",
+    "callcentre": "patients>callcentre.http", "sms": "patients>sms.http",
 }  # fmt: skip
+"""Service → the link by which people reach it; a topology may lack whole departments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +65,17 @@ class Callers:
     """The people's ways to the services, with what wards remember of them."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, seed: str, closing: Event | None = None
+        self,
+        config: Config,
+        ledger: Ledger,
+        seed: str,
+        closing: Event | None = None,
+        direct: bool = False,
     ) -> None:
+        """`direct`: to the services themselves, as one who stands at their consoles."""
         self.ledger = ledger
         self._closing = closing or Event()
-        self._ways = {
-            name: Caller(name, config.link(link))
-            for name, link in LINKS.items()
-            if link in config.links
-        }
+        self._ways = dict(_direct(config) if direct else _by_link(config))
         self._last_good: dict[str, str] = {}
         self._chance = Random(f"{seed}/pauses")
 
@@ -77,9 +84,18 @@ class Callers:
         for way in self._ways.values():
             way.close()
 
+    def reaches(self, service: str) -> bool:
+        """Whether this topology has a way to that service."""
+        return service in self._ways
+
     def record_nodes(self, ward: str) -> tuple[str, ...]:
-        """The record's nodes in the order in which a ward asks them: the last good one first."""
+        """The record's nodes in the order in which a ward asks them: the last good one first.
+
+        None where the record does not stand.
+        """
         known = tuple(name for name in RECORD if name in self._ways)
+        if not known:
+            return ()
         last = self._last_good.get(ward)
         if last is None:  # the wards' stations are shared out among the nodes
             last = self._last_good[ward] = known[len(self._last_good) % len(known)]
@@ -143,8 +159,11 @@ class Callers:
         ask: Ask,
         done_already: Callable[[], bool] | None = None,
         patience_s: float = WRITE_PATIENCE_S,
+        attempt_s: float = 0.0,
     ) -> Answer | None:
         """Write until acknowledged, refused for good, or `patience_s` after the intention.
+
+        One attempt takes at most `attempt_s` (0: WRITE_S).
 
         Everything but the acknowledgement is written into the ledger here; None then. A 412 after
         an attempt that may have happened is settled by `done_already` (reads the stored state).
@@ -152,7 +171,7 @@ class Callers:
         said, end, cycle = _Said(), op.intended + patience_s, 0
         while time.monotonic() < end:
             for service in services():
-                answer = self._write_attempt(op, service, ask, said, end)
+                answer = self._write_attempt(op, service, ask, said, end, attempt_s)
                 if answer is not None:
                     op_end = self._settle(op, service, answer, said, done_already)
                     if op_end is not None:
@@ -172,11 +191,11 @@ class Callers:
         return None
 
     def _write_attempt(
-        self, op: Op, service: str, ask: Ask, said: _Said, end: float
+        self, op: Op, service: str, ask: Ask, said: _Said, end: float, attempt_s: float
     ) -> Answer | None:
         op.attempts += 1
         op.via = service
-        within_s = max(0.2, min(WRITE_S, end - time.monotonic()))
+        within_s = max(0.2, min(attempt_s or WRITE_S, end - time.monotonic()))
         try:
             return self.attempt(service, ask, within_s)
         except NoAnswer as silence:
@@ -228,6 +247,20 @@ class Callers:
             found = forms.chart(answer.body)
             ok = found is not None and "READ-ONLY" in found.tags and bool(found.as_of)
         self.ledger.sample("copy.marker", COPY, at or 0.0, as_of, ok)
+
+
+def _by_link(config: Config) -> Iterator[tuple[str, Caller]]:
+    for name, link in LINKS.items():
+        if link in config.links:
+            yield name, Caller(name, config.link(link))
+
+
+def _direct(config: Config) -> Iterator[tuple[str, Caller]]:
+    for key in config.direct:
+        name, _, port = key.rpartition(".")
+        address = config.service(name, port) if port == "http" else None
+        if address is not None:
+            yield name, Caller(name, address)
 
 
 def _marks(op: Op, ward: str) -> dict[str, str]:

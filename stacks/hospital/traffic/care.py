@@ -6,6 +6,7 @@ It refuses to let the hospital's slowness change what is wanted: it only asks, a
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from stacks.hospital.traffic import forms
 from stacks.hospital.traffic.callers import (
@@ -16,8 +17,10 @@ from stacks.hospital.traffic.callers import (
     WRITE_PATIENCE_S,
     Ask,
 )
+from stacks.hospital.traffic.department import Act
+from stacks.hospital.traffic.desks import Desks
 from stacks.hospital.traffic.http import Answer, NoAnswer
-from stacks.hospital.traffic.people import MEDICATIONS, TESTS, Dice, Order, Person
+from stacks.hospital.traffic.people import MEDICATIONS, TESTS, Dice, Order, Person, TubeRack
 from stacks.hospital.traffic.schedule import Arrival
 from stacks.hospital.traffic.surroundings import Hospital, create_ask, marks
 
@@ -34,12 +37,23 @@ LISTS = ("DiagnosticReport", "ServiceRequest", "MedicationRequest", "Encounter")
 class Care:
     """What is done for patients who are in the record."""
 
-    def __init__(self, hospital: Hospital) -> None:
-        self._h = hospital
+    def __init__(self, hospital: Hospital, rack: TubeRack, desks: Desks) -> None:
+        self._h, self._rack, self._desks = hospital, rack, desks
         self._forms = {
             "medication.create": _medication,
             "administration.create": _administration,
             "observation.create": _observation,
+        }
+        self.acts: Mapping[str, Act] = {
+            "chart.read": self.read_chart,
+            "order.create": self.order,
+            "medication.create": self.note,
+            "administration.create": self.note,
+            "observation.create": self.note,
+            "specimen": lambda _, intended, dice: self.load_tube(intended, dice),
+            "copy.write": self.write_to_copy,
+            "back.office": self.back_office,
+            "mass.report": self.back_office,
         }
 
     def read_chart(self, arrival: Arrival, intended: float, dice: Dice) -> None:
@@ -78,9 +92,9 @@ class Care:
         tubes = 2 if dice.chance(SECOND_TUBE_SHARE) else 1
         # Drawn so long after the order was wanted, but not before it was acknowledged.
         due = max(time.monotonic(), intended + self._h.real_s(drawn * 60))
-        self._h.rack.add(order, time.monotonic() if drawn_already else due, tubes)
+        self._rack.add(order, time.monotonic() if drawn_already else due, tubes)
         if stat:
-            self._h.desks.await_stat(order, klass, intended)
+            self._desks.await_stat(order, klass, intended)
 
     def note(self, arrival: Arrival, intended: float, dice: Dice) -> None:
         """A prescription, a dose given, or a vital sign."""
@@ -156,7 +170,7 @@ class Care:
 
     def load_tube(self, intended: float, dice: Dice) -> None:
         """A technician puts the next tube on the analysers' line."""
-        taken = self._h.rack.take(intended, dice)
+        taken = self._rack.take(intended, dice)
         if taken is None:
             return
         order, number = taken
@@ -170,7 +184,7 @@ class Care:
         body = forms.encode(forms.tube(order, specimen, critical))
         ask = Ask("POST", "/specimens", body, marks(klass, order.one.ward))
         if self._h.write(op, lambda: ANALYSERS, ask, order.one) is not None:
-            self._h.desks.await_result(order, specimen, klass, intended)
+            self._desks.await_result(order, specimen, klass, intended)
 
 
 def _medication(one: Person, placer: str, dice: Dice) -> forms.Form:

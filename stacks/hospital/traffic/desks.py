@@ -80,7 +80,7 @@ class Desks:
     def sit_down(self, spawn: Callable[..., object]) -> None:
         """Begin to look; `spawn` starts a green thread."""
         for look in (self.look_at_console, self.look_at_results, self.look_at_criticals):
-            spawn(_again_and_again, look)
+            spawn(again_and_again, look)
 
     # ------------------------------------------------------------ the analysers' console
 
@@ -90,7 +90,7 @@ class Desks:
             return
         ask = Ask("GET", f"/console?after={self._after['console']}&limit={PAGE}", headers=_marks())
         answer = self._ask("analysers", ask)
-        for item in _items(answer):
+        for item in items_of(answer):
             self._after["console"] = max(self._after["console"], int(item["seq"]))
             self._finished(item)
         for specimen in self._given_up(self._results, lambda entry: entry[0]):
@@ -129,14 +129,14 @@ class Desks:
             path = f"/feed/reports?after={self._after['record']}&limit={PAGE}"
             answer = self._ask(node, Ask("GET", path, headers=_marks()))
             if answer is not None and answer.good:
-                self._shown(node, "record", _items(answer))
+                self._shown(node, "record", items_of(answer))
                 answered = True
                 break
         overdue = time.monotonic() - self._real_min(OVERDUE_MIN)
         if not answered or any(op.intended < overdue for op in self._stats.values()):
             path = f"/feed/results?after={self._after['lis']}&limit={PAGE}"
             answer = self._ask("lis", Ask("GET", path, headers=_marks()))
-            self._shown("lis", "lis", _items(answer))
+            self._shown("lis", "lis", items_of(answer))
         for placer in self._given_up(self._stats, lambda op: op):
             del self._stats[placer]
 
@@ -183,9 +183,9 @@ class Desks:
         answer = self._ask(service, Ask("GET", "/criticals?open=1", headers=_marks()))
         if answer is None or not answer.good:
             return False
-        listed = {str(i.get("id") or i.get("specimen", "")): i for i in _items(answer)}
+        listed = {str(i.get("id") or i.get("specimen", "")): i for i in items_of(answer)}
         # What was acknowledged without an answer may be off the list already: ask again.
-        again = {specimen: {} for at, specimen in self._unsure if at == service}
+        again: dict[str, Item] = {specimen: {} for at, specimen in self._unsure if at == service}
         for specimen, item in {**again, **listed}.items():
             entry = self._criticals.get(specimen)
             if entry is not None and not self._acknowledge(entry, service, item):
@@ -226,8 +226,8 @@ class Desks:
         return lost
 
 
-def _again_and_again(look: Callable[[], None]) -> None:
-    """Until the traffic stops (its green threads are then ended)."""
+def again_and_again(look: Callable[[], None]) -> None:
+    """Look twice a second until the traffic stops (its green threads are then ended)."""
     while True:
         began = time.monotonic()
         look()
@@ -248,7 +248,7 @@ def _decoded(answer: Answer | None) -> Item:
     return found if isinstance(found, dict) else {}
 
 
-def _items(answer: Answer | None) -> list[Item]:
+def items_of(answer: Answer | None) -> list[Item]:
     """The lines of a list, whether it is the whole answer or one member of it."""
     if answer is None or not answer.good:
         return []

@@ -5,6 +5,7 @@ It knows what the hospital was told and has acknowledged, and asks nobody.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -73,6 +74,22 @@ def person(mrn: str, klass: str, dice: Dice) -> Person:
         mrn, klass, ward, FAMILIES[dice.below(len(FAMILIES))], GIVEN[dice.below(len(GIVEN))],
         f"{year}-{month:02}-{day:02}",
     )  # fmt: skip
+
+
+LANDLINE_SHARE = 0.04
+"""Of patients whose only number is one that no text message reaches."""
+
+
+def phone_of(mrn: str) -> str:
+    """The phone number that a patient gives: of an identity always the same.
+
+    A number that ends in 00 is a landline.
+    """
+    bits = int.from_bytes(hashlib.sha256(mrn.encode()).digest()[:8], "big")
+    dice = Dice(bits)
+    landline = dice.chance(LANDLINE_SHARE)
+    last = "00" if landline else f"{1 + dice.below(99):02}"
+    return f"+336{dice.below(10**6):06}{last}"
 
 
 class Census:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.verdict import Need
+from stacks.hospital.traffic import rates
 from stacks.hospital.traffic.schedule import DAY_S, Flow, Shape
 
 REFERENCE_PATIENTS = 4_000
@@ -66,11 +67,19 @@ PROBES: Mapping[tuple[str, str], float] = {
     ("copy.write", "P3"): 1.4,  # RA-3: 50
     ("back.office", "P4"): 0.2,
 }
-# A claim's own minimum evidence in one run (probes, writes, results or failovers).
+DEPARTMENTS = ("care", "imaging", "appointments")
+_NATURAL: Mapping[str, tuple[rates.Rate, ...]] = {
+    "care": NATURAL, "imaging": rates.IMAGING_NATURAL, "appointments": rates.APPOINTMENTS_NATURAL,
+}  # fmt: skip
+_PROBES: Mapping[str, Mapping[tuple[str, str], float]] = {
+    "care": PROBES, "imaging": rates.IMAGING_PROBES, "appointments": rates.APPOINTMENTS_PROBES,
+}  # fmt: skip
+# A claim's own minimum evidence in one run (probes, writes, results, instances, failovers, ...).
 MINIMUM: Mapping[str, int] = {
     "RA-1": 300, "RA-2": 10, "RA-3": 50, "OR-1": 300, "OR-2": 100, "RS-1": 500, "RS-2": 20,
     "RS-3": 100, "IN-1": 1_000, "IN-2": 1_000, "IN-3": 1_000, "IN-4": 20, "PR-1": 300, "FO-1": 5,
-    "FO-2": 1_000,
+    "FO-2": 1_000, "IM-1": 500, "IM-2": 60, "IM-3": 30, "SC-1": 200, "SC-2": 200, "SC-3": 200,
+    "PR-2": 40,
 }  # fmt: skip
 # What more than one node can serve, per real second: a mass report reads the whole record.
 RUSH: Mapping[str, float] = {
@@ -78,6 +87,7 @@ RUSH: Mapping[str, float] = {
 }  # fmt: skip
 TURNAROUND_HOSPITAL_S = 97 * 60.0  # RS-3: urgent tests in degraded mode
 CRITICAL_HOSPITAL_S = 30 * 60.0  # RS-2: until a carer knows
+SESSIONS_MORE_S = 15.0  # faults take their time to be seen and healed
 ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
 
 
@@ -100,6 +110,10 @@ class Preset:
     speed: float = 60.0  # hospital seconds per real second
     asked: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     inpatients: int = 72
+    orders_ahead: int = 96  # imaging orders made before the traffic begins: they last a window
+    bookings: int = 310  # elective appointments of today and, four in five, of tomorrow
+    outpatients: int = 100  # who have them
+    sessions_per_s: float = 0.85  # protected sessions held, per real second: PR-2
     share: Mapping[str, float] = field(default_factory=dict)  # of the probes of a kind
     rush: Mapping[str, float] = field(default_factory=lambda: dict(RUSH))
 
@@ -126,21 +140,36 @@ class Preset:
         asked, why = self.asked[claim]
         return Need(claim=own, asked=min(own, asked), why=why)
 
-    def flows(self, patients: int, speed: float, load: float = 1.0) -> tuple[Flow, ...]:
-        """The flows of a hospital with `patients` patients a day, at `speed`."""
+    @property
+    def sessions_s(self) -> float:
+        """Real seconds of traffic for which protected sessions are booked before it begins."""
+        return self.warmup_s + self.window_s + self.after_s + SESSIONS_MORE_S
+
+    def flows(
+        self, patients: int, speed: float, load: float = 1.0,
+        departments: tuple[str, ...] = DEPARTMENTS,
+    ) -> tuple[Flow, ...]:  # fmt: skip
+        """The flows of a hospital with `patients` patients a day, at `speed`.
+
+        Patient administration's are among those of `care`, which are asked for in any case;
+        whoever plays them leaves out the kinds for which nobody is there.
+        """
         share = patients / REFERENCE_PATIENTS * self.scale * speed
-        natural = [
-            Flow(kind, klass, per_day / DAY_S * share, shape)
-            for kind, klass, per_day, shape in NATURAL
-        ]
-        probes = [
-            Flow(kind, klass, rate * self.load * load * self.share.get(kind, 1.0))
-            for (kind, klass), rate in PROBES.items()
-        ]
-        return (*natural, *probes)
+        flows: list[Flow] = []
+        for department in (name for name in DEPARTMENTS if name in departments):
+            flows += [
+                Flow(kind, klass, per_day / DAY_S * share, shape)
+                for kind, klass, per_day, shape in _NATURAL[department]
+            ]
+            flows += [
+                Flow(kind, klass, rate * self.load * load * self.share.get(kind, 1.0))
+                for (kind, klass), rate in _PROBES[department].items()
+            ]
+        return tuple(flows)
 
 
 _SHORT = "preset smoke keeps its fault window to 15-20 s, too short for the claim's own minimum"
+_FEWER = "preset smoke books 80 elective appointments, so that it is open in a few seconds"
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -151,18 +180,23 @@ PRESETS: Mapping[str, Preset] = {
             # that what befalls one message of a queue befalls an order.
             share={"specimen": 0.7, "patient.update": 0.9, "order.create": 1.3},
             # Batches: more at once than a node takes, however fast the machine is, and yet cheap.
-            rush={"mass.report/P4 batch": 6.0, "mass.report/P3 batch": 2.0, "chart.read/P3": 5.0},
+            rush={"mass.report/P4 batch": 30.0, "mass.report/P3 batch": 2.0, "chart.read/P3": 5.0},
             asked={
                 "RA-1": (40, _SHORT), "RA-3": (10, _SHORT), "OR-1": (40, _SHORT),
                 "OR-2": (30, _SHORT), "RS-1": (40, _SHORT), "RS-2": (3, _SHORT),
                 "RS-3": (6, _SHORT), "IN-1": (200, _SHORT), "IN-2": (200, _SHORT),
                 "IN-3": (200, _SHORT), "PR-1": (40, _SHORT), "FO-1": (1, ONE_FAILOVER),
                 "FO-2": (100, _SHORT), "RA-2": (3, _SHORT), "IN-4": (10, _SHORT),
+                "IM-1": (60, _SHORT), "IM-2": (6, _SHORT), "IM-3": (5, _SHORT),
+                "SC-1": (40, _FEWER), "SC-2": (30, _FEWER), "SC-3": (40, _FEWER),
+                "PR-2": (8, _SHORT),
             },
+            orders_ahead=30, bookings=80, outpatients=40,
         ),
         Preset("ci", scale=1 / 100, load=1.0, window_s=60, asked={"FO-1": (1, ONE_FAILOVER)}),
         Preset(
             "soak", scale=1 / 20, load=0.5, window_s=600, failover_s=600, settle_s=300,
+            orders_ahead=150, bookings=600, outpatients=200, sessions_per_s=0.2,
             asked={"FO-1": (1, ONE_FAILOVER)},
         ),
     )

@@ -35,7 +35,8 @@ class FakeHospital:
         self.finished: list[dict[str, Any]] = []
         self._seq = itertools.count(1)
         self.service = FakeService(self._behave)
-        self.links = dict.fromkeys(LINKS.values(), self.service.address)
+        care = ("ehr-a", "ehr-b", "ro-copy", "gam", "analysers", "lis")
+        self.links = {LINKS[name]: self.service.address for name in care}
 
     def _behave(self, method: str, path: str, body: bytes, _: dict[str, str]) -> Reply:
         if path.startswith(("/console", "/feed", "/criticals")):

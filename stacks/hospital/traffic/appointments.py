@@ -1,0 +1,324 @@
+"""What clinics and their patients do: book, move, cancel, ask, and hold the protected sessions.
+
+It refuses to move or cancel a protected appointment (P0 to P2), and to call a session held that
+stands in no book and on no list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import gevent
+import msgspec
+
+from stacks.hospital.appointments.slots import appointment_digest
+from stacks.hospital.traffic import forms
+from stacks.hospital.traffic.callers import READ_S, WRITE_PATIENCE_S, Ask
+from stacks.hospital.traffic.channels import ASK_BOUND_S, ASK_S, CHANNELS, ask_channel, question
+from stacks.hospital.traffic.channels import word_in as word_at
+from stacks.hospital.traffic.department import Act, each
+from stacks.hospital.traffic.diary import DAY_MIN, ELECTIVE, HOUR_MIN, SESSIONS, Booking, Diary
+from stacks.hospital.traffic.http import NoAnswer
+from stacks.hospital.traffic.ledger import Op
+from stacks.hospital.traffic.people import Dice, Person, person, phone_of
+from stacks.hospital.traffic.presets import Preset
+from stacks.hospital.traffic.schedule import Arrival
+from stacks.hospital.traffic.surroundings import Hospital, create_ask, marks
+from stacks.hospital.traffic.wards import dice_of
+
+SCHEDULING, LISTS = ("scheduling",), "clinic-lists"
+SYSTEM, PHONE = "urn:hospital:appointment", "urn:hospital:phone"
+STANDS = ("booked", "fulfilled", "confirmed", "moved")
+TODAY_SHARE = 0.2
+FIRST_TODAY_MIN, FIRST_SESSION_MIN = 30, 8  # a booking is on the printed lists after five
+TOMORROW_OPENS_MIN = DAY_MIN + 8 * HOUR_MIN
+FURTHER_DAYS = 5  # of bookings made during the traffic
+SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
+SURGERY_EVERY, EXAM_EVERY = 10, 8  # of the sessions: vital surgery P0, exams of inpatients P1
+CONTESTED_SHARE = 0.15  # of bookings: two people want the same slot
+CHANGE_AHEAD_MIN = 120  # nobody moves an appointment at the last moment
+HOLD_PATIENCE_S = 12.0
+HOLD_EVERY_S = 1.0
+KNOWN_EVERY_S = 0.2
+
+
+class Appointments:
+    """The clinics' desks and the patients; opens with a diary of today and tomorrow."""
+
+    def __init__(self, hospital: Hospital, size: Preset, hour: float, suffix: str = "") -> None:
+        self._h, self._size = hospital, size
+        self.diary = Diary(time.time(), hour, hospital.real_s, suffix)
+        self._patients: list[Person] = []
+        self._sessions: list[Booking] = []
+        self._playing = False
+
+    @property
+    def acts(self) -> Mapping[str, Act]:
+        """Book, move, cancel, ask; sessions are held at their own times."""
+        return {
+            "appointment.book": self.book,
+            "appointment.move": self.move,
+            "appointment.cancel": self.cancel,
+            "appointment.ask": self.ask,
+        }
+
+    def sit_down(self) -> None:
+        """The units: every protected session has its time."""
+        self._playing = True
+        for session in self._sessions:
+            self._h.spawn(self._hold, session)
+
+    # ------------------------------------------------------------ opening
+
+    def open(self, end: float) -> None:
+        """Register patients, book today and tomorrow, wait until channels know. CannotOpen."""
+        trouble = "the clinics could not be opened"
+        count = self._size.outpatients
+        self._patients = [self._outpatient(number) for number in range(count)]
+        each(self._patients, self._register, end, trouble, "gam")
+        each(self._planned_elective(), self._seed, end, trouble, "scheduling")
+        sessions = self._planned_sessions()
+        each(sessions, self._seed, end, trouble, "scheduling")
+        last = sessions[-1]
+        known = [(channel, last) for channel in CHANNELS if self._h.callers.reaches(channel)]
+        each(known, self._await_known, end, trouble, "engine and the channels")
+
+    def _outpatient(self, number: int) -> Person:
+        mrn = f"{self._h.prefix}AP-{number}"
+        return person(mrn, "P3", dice_of(mrn))
+
+    def _register(self, one: Person, _: float) -> str:
+        body = forms.encode(forms.patient(one, phone_of(one.mrn)))
+        op = self._h.ledger.invoke(
+            "patient.create", one.klass, time.monotonic(), WRITE_PATIENCE_S, key=one.mrn,
+            subject=one.mrn, ward=one.ward, target="gam", value=forms.digest(body, one.mrn),
+        )  # fmt: skip
+        ask = create_ask("Patient", one.mrn, body, one.klass, one.ward)
+        answer = self._h.write(op, lambda: ("gam",), ask, one)
+        return "" if answer else f"{one.mrn} was not registered by gam"
+
+    def _planned_elective(self) -> list[Booking]:
+        now = self.diary.minute_at(time.time())
+        today = int(self._size.bookings * TODAY_SHARE)
+        found = []
+        for number in range(self._size.bookings):
+            one = self._patients[number % len(self._patients)]
+            earliest = now + FIRST_TODAY_MIN if number < today else TOMORROW_OPENS_MIN
+            service = ELECTIVE[number % len(ELECTIVE)]
+            name = f"{self._h.prefix}AE-{number}"
+            found.append(self.diary.free(name, one, service, earliest))
+        return found
+
+    def _planned_sessions(self) -> list[Booking]:
+        """One protected session after the other, for as long as the traffic is expected to last."""
+        size, found = self._size, []
+        first = time.time() + self._h.real_s(FIRST_SESSION_MIN * 60)
+        for number in range(max(1, int(size.sessions_s * size.sessions_per_s))):
+            one = self._patients[-1 - number % len(self._patients)]
+            name = f"{self._h.prefix}AS-{number}"
+            minute = self.diary.minute_at(first + number / size.sessions_per_s)
+            found.append(self.diary.free(name, one, service_of(number), minute))
+        return found
+
+    def _seed(self, booking: Booking, _: float) -> str:
+        if self._book(booking, time.monotonic()):
+            return ""
+        return f"the appointment {booking.id} was not booked"
+
+    def _await_known(self, asked: tuple[str, Booking], end: float) -> str:
+        channel, one = asked
+        ask = question(channel, one.id, one.one.mrn, one.clinic)
+        while time.monotonic() < end:
+            try:
+                answer = self._h.callers.attempt(channel, ask, ASK_S)
+                if word_at(channel, answer, one.id) in STANDS:
+                    return ""
+            except NoAnswer:
+                pass
+            gevent.sleep(KNOWN_EVERY_S)
+        return f"{channel} does not know {one.id}"
+
+    # ------------------------------------------------------------ book, move, cancel
+
+    def book(self, arrival: Arrival, intended: float, dice: Dice) -> None:
+        """An appointment is made: elective for one of the next days, a session for soon."""
+        one = self._patients[dice.below(len(self._patients))]
+        name, now = self._h.key("A", arrival), self.diary.minute_at(time.time())
+        wanted = None
+        if arrival.klass != "P3":
+            first, last = SESSION_AHEAD_MIN
+            service = SESSIONS[dice.below(len(SESSIONS))]
+            wanted = self.diary.free(name, one, service, now + first + dice.below(last - first))
+        elif dice.chance(CONTESTED_SHARE):
+            wanted = self.diary.contested(name, one, dice)
+        if wanted is None:
+            service = ELECTIVE[dice.below(len(ELECTIVE))]
+            day = now // DAY_MIN + 1 + dice.below(FURTHER_DAYS)
+            opens = day * DAY_MIN + TOMORROW_OPENS_MIN % DAY_MIN
+            wanted = self.diary.free(name, one, service, opens + dice.below(480))
+        self._book(wanted, intended)
+
+    def _book(self, wanted: Booking, intended: float) -> bool:
+        one = wanted.one
+        digest = appointment_digest(wanted.id, one.mrn, wanted.service, wanted.slot)
+        op = self._invoke("appointment.book", wanted, intended, value=digest)
+        body = msgspec.json.encode(appointment_form(wanted))
+        once = {"If-None-Exist": f"identifier={SYSTEM}|{wanted.id}"}
+        headers = {**marks(wanted.klass, wanted.clinic), **once}
+        ask = Ask("POST", "/fhir/Appointment", body, headers)
+        answer = self._h.callers.write(op, lambda: SCHEDULING, ask)
+        if answer is None:
+            return False
+        op.ok(str(answer.status), op.via, patient_of(answer.body))
+        wanted.etag = answer.headers.get("etag", "")
+        self.diary.keep(wanted)
+        if wanted.klass != "P3":
+            self._sessions.append(wanted)
+            if self._playing:
+                self._h.spawn(self._hold, wanted)
+        return True
+
+    def move(self, _: Arrival, intended: float, dice: Dice) -> None:
+        """A patient asks for another day."""
+        chosen = self._changeable(dice)
+        if chosen is None:
+            return
+        after = self.diary.free(chosen.id, chosen.one, chosen.service, chosen.minute + DAY_MIN)
+        digest = appointment_digest(chosen.id, chosen.one.mrn, chosen.service, after.slot)
+        op = self._invoke("appointment.move", chosen, intended, value=digest)
+        if self._change(op, after, chosen.etag, "booked"):
+            chosen.clinic, chosen.minute, chosen.at = after.clinic, after.minute, after.at
+            chosen.etag = after.etag
+        else:
+            self.diary.strike(chosen)
+
+    def cancel(self, _: Arrival, intended: float, dice: Dice) -> None:
+        """A patient does not want to come."""
+        chosen = self._changeable(dice)
+        if chosen is not None:
+            self.diary.strike(chosen)
+            op = self._invoke("appointment.cancel", chosen, intended)
+            self._change(op, chosen, chosen.etag, "cancelled")
+
+    def _changeable(self, dice: Dice) -> Booking | None:
+        soon = time.time() + self._h.real_s(CHANGE_AHEAD_MIN * 60)
+        return self.diary.changeable(dice, soon)
+
+    def _change(self, op: Op, wanted: Booking, etag: str, status: str) -> bool:
+        """PUT with If-Match; a repetition is known to scheduling by its key."""
+        path = f"/fhir/Appointment/{wanted.id}"
+        body = msgspec.json.encode(appointment_form(wanted, status))
+        headers = {**marks(op.klass, wanted.clinic), "If-Match": etag, "Idempotency-Key": op.id}
+
+        def done_already() -> bool:
+            try:
+                seen = self._h.callers.attempt("scheduling", Ask("GET", path), READ_S)
+            except NoAnswer:
+                return False
+            marked = (f'"{status}"', f'"Slot/{wanted.slot}"')
+            return seen.good and all(mark.encode() in seen.body for mark in marked)
+
+        ask = Ask("PUT", path, body, headers)
+        answer = self._h.callers.write(op, lambda: SCHEDULING, ask, done_already)
+        if answer is None:
+            return False
+        op.ok(str(answer.status), op.via, patient_of(answer.body) or wanted.one.mrn)
+        wanted.etag = answer.headers.get("etag", "")
+        return True
+
+    # ------------------------------------------------------------ ask, hold
+
+    def ask(self, arrival: Arrival, intended: float, dice: Dice) -> None:
+        """A patient asks one channel whether the appointment stands."""
+        one = self.diary.any_of(arrival.klass, dice)
+        channels = [name for name in CHANNELS if self._h.callers.reaches(name)]
+        if one is None or not channels:
+            return
+        channel = channels[dice.below(len(channels))]
+        op = self._invoke("appointment.ask", one, intended, target=channel, bound_s=ASK_BOUND_S)
+        ask_channel(self._h.callers, op, channel, one.id, one.one.mrn, one.clinic)
+
+    def _hold(self, one: Booking) -> None:
+        """At slot time the unit looks who comes: in scheduling, else on the printed list."""
+        gevent.sleep(max(0.0, one.at - time.time()))
+        intended = time.monotonic()
+        op = self._invoke("session.held", one, intended, value=one.service, bound_s=HOLD_PATIENCE_S)
+        trouble = ""
+        while time.monotonic() < intended + HOLD_PATIENCE_S:
+            for place, look in (("scheduling", self._in_book), (LISTS, self._on_list)):
+                op.attempts += 1
+                status, trouble = look(one)
+                if status in STANDS:
+                    op.ok("seen", place, one.one.mrn, status)
+                    return
+                if status == "cancelled":
+                    op.refused(f"{place}: it is cancelled there", place)
+                    return
+            gevent.sleep(HOLD_EVERY_S)
+        op.refused(f"it stands nowhere: {trouble}")
+
+    def _in_book(self, one: Booking) -> tuple[str, str]:
+        """(status or empty, trouble) as scheduling shows it."""
+        ask = Ask("GET", f"/fhir/Appointment/{one.id}", headers=marks(one.klass, one.clinic))
+        try:
+            answer = self._h.callers.attempt("scheduling", ask, READ_S)
+        except NoAnswer as silence:
+            return "", f"scheduling: {silence.reason}"
+        if not answer.good:
+            return "", f"scheduling: {answer.status}"
+        return str(msgspec.json.decode(answer.body).get("status", "")), ""
+
+    def _on_list(self, one: Booking) -> tuple[str, str]:
+        """(word or empty, trouble) as the printed list has it."""
+        ask = question(LISTS, one.id, one.one.mrn, one.clinic)
+        try:
+            answer = self._h.callers.attempt(LISTS, ask, READ_S)
+        except NoAnswer as silence:
+            return "", f"{LISTS}: {silence.reason}"
+        word = word_at(LISTS, answer, one.id) if answer.good else ""
+        return word, "" if answer.good else f"{LISTS}: {answer.status}"
+
+    def _invoke(
+        self, kind: str, one: Booking, intended: float, bound_s: float = WRITE_PATIENCE_S,
+        target: str = "scheduling", value: str = "",
+    ) -> Op:  # fmt: skip
+        return self._h.ledger.invoke(
+            kind, one.klass, intended, bound_s, key=one.id, subject=one.one.mrn,
+            ward=one.clinic, target=target, value=value,
+        )  # fmt: skip
+
+
+def service_of(number: int) -> str:
+    """The service of the how manieth session: mostly P2, some P0 and P1."""
+    if number % SURGERY_EVERY == SURGERY_EVERY - 1:
+        return "vital-surgery"
+    if number % EXAM_EVERY == EXAM_EVERY - 1:
+        return "inpatient-exam"
+    return SESSIONS[number % len(SESSIONS)]
+
+
+def appointment_form(one: Booking, status: str = "booked") -> forms.Form:
+    """The FHIR Appointment."""
+    actors = (f"Patient/{one.one.mrn}", f"Location/{one.clinic}")
+    return {
+        "resourceType": "Appointment",
+        "identifier": [{"system": SYSTEM, "value": one.id}],
+        "status": status,
+        "serviceType": [{"coding": [{"code": one.service}]}],
+        "slot": [{"reference": f"Slot/{one.slot}"}],
+        "start": datetime.fromtimestamp(one.at, UTC).isoformat(timespec="milliseconds"),
+        "participant": [{"actor": {"reference": actor}, "status": "accepted"} for actor in actors],
+        "extension": [{"url": PHONE, "valueString": phone_of(one.one.mrn)}],
+    }
+
+
+def patient_of(body: bytes) -> str:
+    """The mrn in an Appointment resource; empty when it names none."""
+    try:
+        actors = [each["actor"]["reference"] for each in msgspec.json.decode(body)["participant"]]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
+    names = (actor.removeprefix("Patient/") for actor in actors if actor.startswith("Patient/"))
+    return next(names, "")
