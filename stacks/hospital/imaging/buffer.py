@@ -1,0 +1,340 @@
+"""Carries images from a durable buffer to one DICOM destination, in a thread of its own.
+
+    carrier = Carrier(Route("PACS_A", address, "DICOM_ROUTER"), cargo, log)
+    Face(background=[carrier.duty.run])
+
+One association is used for many images and given back when nothing waits. Refused for now (A7xx),
+no answer, no association → the same image again, with bounded pauses, for ever; refused for good →
+parked with a reason. It refuses to forget: what is not settled with the cargo is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from stacks.hospital.imaging.association import (
+    AssociationError,
+    AssociationLost,
+    Bounds,
+    associate,
+    storage_contexts,
+    store,
+)
+from stacks.hospital.imaging.instances import RAW_EXPLICIT, STORAGE, Encoded
+from stacks.hospital.log import Log
+from stacks.hospital.settings import Address
+from stacks.hospital.store import Store, StoreError
+
+T = TypeVar("T")
+BOUNDS = Bounds(connect_s=2.0, negotiate_s=3.0, answer_s=5.0, idle_s=30.0, stall_s=5.0)
+BATCH = 32  # images fetched, and settled in one commit
+SETTLE_S = 0.3  # an accepted image is settled at the latest after so long
+IDLE_S = 1.5  # an association on which nothing waits is given back
+POLL_S = 0.5  # looks into the buffer at least so often, bell or not
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
+DEFER_AFTER = 3  # failures of one image in a row before others go first
+WRITE_S = 10.0  # a disk that takes longer hangs
+JOIN_S = 3.0  # a stopping service waits so long for its threads
+QUIET_S = 10.0  # at most one log line per event and so many seconds
+CONTEXTS_MAX = 120  # an association has 128 at most
+TRANSIENT = frozenset({0x0110, 0x0124, 0x0213})  # processing failure, not authorised, resources
+
+
+class Desk:
+    """The service's Store, for threads: writes wait for their commit, reads are each thread's."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._own = threading.local()
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction; returns after the fsync. Raises: StoreError."""
+        return self.wait(self._store.write(work))
+
+    async def write_soon(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same from the service's loop. Raises: StoreError."""
+        return await self._store.write(work)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the service's loop. Raises: StoreError when it takes too long."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(WRITE_S)
+        except TimeoutError:
+            raise StoreError(f"no commit within {WRITE_S} s; the disk is slow") from None
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a short query on the committed state. Raises: StoreError."""
+        try:
+            return work(self._connection(self._store.path))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._store.path.name}: {error}") from None
+
+    def _connection(self, path: Path) -> sqlite3.Connection:
+        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if found is None:
+            found = sqlite3.connect(path, isolation_level=None, timeout=WRITE_S)
+            found.execute("PRAGMA query_only=1")
+            self._own.connection = found
+        return found
+
+
+class Duty:
+    """A thread that does one step again and again until the service stops."""
+
+    def __init__(
+        self, name: str, step: Callable[[], float], log: Log, end: Callable[[], None] | None = None
+    ) -> None:
+        self.name = name
+        self.stopping = threading.Event()
+        self._bell = threading.Event()
+        self._step, self._end, self._log = step, end, log
+
+    def ring(self) -> None:
+        """There is work: do not wait for the next look."""
+        self._bell.set()
+
+    def pause(self, wait_s: float) -> None:
+        """Wait, unless the service stops."""
+        self.stopping.wait(wait_s)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """The service's background work."""
+        self.stopping.clear()
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        thread.start()
+        await stop.wait()
+        self.stopping.set()
+        self._bell.set()
+        await asyncio.to_thread(thread.join, JOIN_S)
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            self._bell.clear()
+            try:
+                wait_s = self._step()
+            except StoreError as error:
+                self._log.warn_once_per(QUIET_S, "buffer_not_usable", reason=str(error))
+                wait_s = LONGEST_PAUSE_S
+            except Exception as error:
+                self._log.defect("duty_failed", error, duty=self.name)
+                wait_s = LONGEST_PAUSE_S
+            if wait_s > 0:
+                self._bell.wait(wait_s)
+        if self._end is not None:
+            self._end()
+
+
+class Load(NamedTuple):
+    """One image that waits; `id` is the cargo's own number."""
+
+    id: int
+    encoded: Encoded
+
+
+class Cargo(Protocol):
+    """What waits for one destination; every method raises StoreError when the disk refuses."""
+
+    def waiting(self, limit: int) -> list[Load]:
+        """The next images in sending order."""
+
+    def sent(self, ids: Sequence[int]) -> None:
+        """The destination took them; returns when that is on disk."""
+
+    def park(self, id_: int, reason: str) -> None:
+        """The destination refuses this one for good."""
+
+    def defer(self, id_: int) -> None:
+        """Let others go before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """To whom, and as whom."""
+
+    called: str
+    address: Address
+    calling: str
+
+
+@dataclass(slots=True)
+class Trip:
+    """What a carrier is doing now, for /queues and /health; instants are Unix seconds."""
+
+    delivered: int = 0
+    failures: int = 0  # failed attempts since the last success
+    failing_since: float | None = None
+    trouble: str = ""
+    associations: int = 0
+
+    def failed(self, reason: str, began_at: float) -> None:
+        """Count a failed attempt that began then."""
+        self.failures += 1
+        self.trouble = reason
+        self.failing_since = self.failing_since or began_at
+
+    def succeeded(self) -> None:
+        """The destination accepts."""
+        self.failures, self.trouble, self.failing_since = 0, "", None
+
+
+@dataclass(slots=True)
+class _Line:
+    """The open association and what it was opened for."""
+
+    open: Association | None = None
+    kinds: set[tuple[str, str]] = field(default_factory=set)
+    used_at: float = 0.0
+
+
+class Carrier:
+    """One thread, one destination, one association."""
+
+    def __init__(
+        self, route: Route, cargo: Cargo, log: Log, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self.route = route
+        self.trip = Trip()
+        self.duty = Duty(f"to-{route.called}-{route.calling}", self._step, log, self._release)
+        self._cargo, self._log, self._on_change = cargo, log, on_change
+        self._line = _Line()
+        self._attempt = 0
+        self._suspect, self._suspicion = 0, 0
+        self._message_id = 0
+        self._began_at = 0.0
+
+    def _step(self) -> float:
+        loads = self._cargo.waiting(BATCH)
+        if not loads:
+            if self._line.open and time.monotonic() - self._line.used_at > IDLE_S:
+                self._release()
+            return POLL_S
+        self._began_at = time.time()
+        try:
+            self._send(loads)
+        except (AssociationError, AssociationLost) as error:
+            self._abandon()
+            self._failed(str(error))
+        except _NotNow as refusal:
+            self._failed(str(refusal))
+        else:
+            return 0.0
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._attempt, 10))
+        self._attempt += 1
+        self.duty.pause(pause)
+        return 0.0
+
+    def _failed(self, reason: str) -> None:
+        self.trip.failed(reason, self._began_at)
+        self._on_change()
+        self._log.warn_once_per(
+            QUIET_S, "delivery_failed", destination=self.route.called, reason=reason,
+            failures=self.trip.failures,
+        )  # fmt: skip
+
+    def _send(self, loads: Sequence[Load]) -> None:
+        """Send them one after the other; what was accepted is settled whatever follows."""
+        open_ = self._association({(x.encoded.sop_class, x.encoded.transfer_syntax) for x in loads})
+        done: list[int] = []
+        settled_at = time.monotonic()
+        try:
+            for load in loads:
+                if self.duty.stopping.is_set():
+                    return
+                if self._one(open_, load):
+                    done.append(load.id)
+                if time.monotonic() - settled_at > SETTLE_S and done:
+                    self._cargo.sent(done)
+                    done, settled_at = [], time.monotonic()
+        finally:
+            if done:
+                self._cargo.sent(done)
+
+    def _one(self, open_: Association, load: Load) -> bool:
+        self._message_id += 1
+        try:
+            status = store(open_, load.encoded, self._message_id)
+        except ValueError as error:
+            self._park(load, str(error))
+            return False
+        except AssociationLost:
+            self._suspects(load)
+            raise
+        self._line.used_at, self._began_at = time.monotonic(), time.time()
+        if status == 0 or status & 0xF000 == 0xB000:
+            recovered = self.trip.failures > 0
+            self.trip.succeeded()
+            self.trip.delivered += 1
+            self._attempt = self._suspicion = 0
+            if recovered:
+                self._log.info("destination_recovered", destination=self.route.called)
+                self._on_change()
+            return True
+        if status & 0xFF00 == 0xA700 or status in TRANSIENT:
+            self._suspects(load)
+            raise _NotNow(f"{load.encoded.sop_uid} refused for now with {status:04X}")
+        self._park(load, f"{self.route.called} refuses it with {status:04X}")
+        return False
+
+    def _park(self, load: Load, reason: str) -> None:
+        self._cargo.park(load.id, reason)
+        self._log.error(
+            "image_parked", destination=self.route.called, image=load.encoded.sop_uid, reason=reason
+        )
+
+    def _suspects(self, load: Load) -> None:
+        """An image that fails again and again does not hold up the others for ever."""
+        self._suspicion = self._suspicion + 1 if self._suspect == load.id else 1
+        self._suspect = load.id
+        if self._suspicion >= DEFER_AFTER:
+            self._suspicion = 0
+            self._cargo.defer(load.id)
+
+    # -- the association ------------------------------------------------------------------------
+
+    def _association(self, kinds: set[tuple[str, str]]) -> Association:
+        line = self._line
+        if line.open is not None and (not line.open.is_established or not kinds <= line.kinds):
+            self._release()
+        if line.open is None:
+            self.trip.associations += 1
+            line.open = associate(
+                self.route.address, self.route.called, self.route.calling, _proposals(kinds),
+                bounds=BOUNDS,
+            )  # fmt: skip
+            line.kinds = kinds | {(one, RAW_EXPLICIT) for one in STORAGE.values()}
+            line.used_at = time.monotonic()
+        return line.open
+
+    def _release(self) -> None:
+        open_, self._line.open = self._line.open, None
+        if open_ is not None and open_.is_established:
+            open_.release()
+
+    def _abandon(self) -> None:
+        open_, self._line.open = self._line.open, None
+        if open_ is not None and open_.is_established:
+            open_.abort()
+
+
+class _NotNow(Exception):
+    """The destination says: later."""
+
+
+def _proposals(kinds: set[tuple[str, str]]) -> list[PresentationContext]:
+    """Our modalities' images as they are encoded, and whatever else waits as it is encoded."""
+    usual = storage_contexts()
+    known = {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in usual}
+    further = sorted(kinds - known)[: CONTEXTS_MAX - len(usual)]
+    return usual + [build_context(sop_class, [syntax]) for sop_class, syntax in further]
