@@ -152,12 +152,12 @@ class Search:
         ], found[-1][0] if found else after
 
     def task_records(self, after: int, limit: int) -> tuple[list[Record], int]:
-        """Kind `rebooking`: one per cancelled appointment that has a task."""
+        """Kind `rebooking`: one per cancelled appointment that has a task, since it has it."""
         columns = ", ".join(Rebooking.__struct_fields__)
         found = self._after(f"SELECT row, {columns} FROM task", after, limit)
         return [
             Record("rebooking", one.appointment, one.patient, one.status,
-                   2 if one.rebooked else 1, one.rebooked, stored_at=one.changed_at)
+                   2 if one.rebooked else 1, one.rebooked, stored_at=one.authored_at)
             for one in (Rebooking(*row[1:]) for row in found)
         ], found[-1][0] if found else after  # fmt: skip
 
