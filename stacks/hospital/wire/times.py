@@ -25,6 +25,7 @@ def from_timestamp(text: str) -> float:
             raise ValueError
         full = whole + "00000101000000"[len(whole) :]
         moment = datetime.strptime(full + zone, "%Y%m%d%H%M%S%z")
-        return moment.timestamp() + (float("0." + fraction) if fraction else 0.0)
+        seconds = moment.timestamp() + (float("0." + fraction) if fraction else 0.0)
+        return round(seconds, 4)  # the sum is a hair off; DTM has at most four decimals
     except (ValueError, OverflowError):
         raise Hl7Error("102", f"{text[:32]!r} is not an HL7 time") from None
