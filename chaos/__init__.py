@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from chaos.claims.judge import judge
     from chaos.experiment import Experiment, ExperimentVoid, NotHeld
     from chaos.faults import (
+        Acknowledgements,
         Bandwidth,
         Chosen,
         CrashLoop,
         Cut,
         Fault,
         Flap,
+        ImageTransfers,
         Kill,
         Latency,
         LinksBetween,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
         Reset,
         SlowClose,
         Stop,
+        TruncatedMessages,
+        WebRequests,
     )
     from chaos.journal.history import History
     from chaos.stack import Link, Port, Readiness, Room, Service, Stack, Volume
@@ -40,8 +44,9 @@ _HOME = {
     "chaos.claims.judge": ("judge",),
     "chaos.experiment": ("Experiment", "ExperimentVoid", "NotHeld"),
     "chaos.faults": (
-        "Bandwidth", "Chosen", "CrashLoop", "Cut", "Fault", "Flap", "Kill", "Latency",
-        "LinksBetween", "LinksOf", "LoseRoom", "Pause", "Reset", "SlowClose", "Stop",
+        "Acknowledgements", "Bandwidth", "Chosen", "CrashLoop", "Cut", "Fault", "Flap",
+        "ImageTransfers", "Kill", "Latency", "LinksBetween", "LinksOf", "LoseRoom", "Pause",
+        "Reset", "SlowClose", "Stop", "TruncatedMessages", "WebRequests",
     ),
     "chaos.journal.history": ("History",),
     "chaos.stack": ("Link", "Port", "Readiness", "Room", "Service", "Stack", "Volume"),
@@ -50,6 +55,7 @@ _HOME = {
 }  # fmt: skip
 
 __all__ = [
+    "Acknowledgements",
     "Bandwidth",
     "Chosen",
     "Claim",
@@ -61,6 +67,7 @@ __all__ = [
     "Finding",
     "Flap",
     "History",
+    "ImageTransfers",
     "Judgement",
     "Kill",
     "Latency",
@@ -79,8 +86,10 @@ __all__ = [
     "SlowClose",
     "Stack",
     "Stop",
+    "TruncatedMessages",
     "Verdict",
     "Volume",
+    "WebRequests",
     "Workload",
     "judge",
 ]

@@ -6,11 +6,13 @@ A fault never touches anything but through a Runtime, and never begins without i
 
 from __future__ import annotations
 
+from chaos.faults.acknowledgement import Acknowledgements, TruncatedMessages
 from chaos.faults.bandwidth import Bandwidth
 from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.cut import Cut
 from chaos.faults.fault import Fault, Observation, TargetError
 from chaos.faults.flap import Flap
+from chaos.faults.image_transfer import ImageTransfers
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
 from chaos.faults.lose_room import LoseRoom
@@ -19,6 +21,7 @@ from chaos.faults.reset import Reset
 from chaos.faults.slow_close import SlowClose
 from chaos.faults.stop import Stop
 from chaos.faults.targets import Chosen, LinksBetween, LinksOf
+from chaos.faults.web_request import WebRequests
 
 EVERY_FAULT: tuple[type[Fault], ...] = (
     Kill,
@@ -32,16 +35,22 @@ EVERY_FAULT: tuple[type[Fault], ...] = (
     SlowClose,
     Flap,
     LoseRoom,
+    Acknowledgements,
+    TruncatedMessages,
+    ImageTransfers,
+    WebRequests,
 )
 
 __all__ = [
     "EVERY_FAULT",
+    "Acknowledgements",
     "Bandwidth",
     "Chosen",
     "CrashLoop",
     "Cut",
     "Fault",
     "Flap",
+    "ImageTransfers",
     "Kill",
     "Latency",
     "LinksBetween",
@@ -53,4 +62,6 @@ __all__ = [
     "SlowClose",
     "Stop",
     "TargetError",
+    "TruncatedMessages",
+    "WebRequests",
 ]

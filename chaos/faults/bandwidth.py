@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.faults import toxics
+from chaos.faults import toxics as common
 from chaos.faults.fault import Observation
-from chaos.faults.targets import LinkTarget, all_of, links, side_by_side, told
-from chaos.runtime import Runtime, Step, Toxic
-from chaos.stack import Stack
+from chaos.faults.fixed import fix
+from chaos.faults.targets import LinkTarget, protocol_of, told
+from chaos.runtime import Runtime, Toxic
+
+PROBE_BYTES = 12_000  # of a question; servers bound a header at 16 KiB and more
+PROBE_MS = 1_000  # longest time that the question alone may take
+FELT_MS = 20  # below this the link's own time hides the effect
+EARLY = 0.9  # a question that took less than this share of its time was not slowed down
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -27,9 +32,7 @@ class Bandwidth:
             raise ValueError(
                 "kb_per_s must be above 0; to let nothing through use Cut(silent=True)"
             )
-        object.__setattr__(self, "links", links)
-        object.__setattr__(self, "kb_per_s", kb_per_s)
-        object.__setattr__(self, "token", token)
+        fix(self, links=links, kb_per_s=kb_per_s, token=token)
 
     @property
     def kind(self) -> str:
@@ -39,38 +42,27 @@ class Bandwidth:
     def story(self) -> str:
         return f"{told(self.links)} carry {self.kb_per_s} kB/s at most"
 
-    def pinned(self, runtime: Runtime) -> Bandwidth:
-        self.targets(runtime.stack)
-        return Bandwidth(*self.links, kb_per_s=self.kb_per_s, token=self.token or toxics.token())
-
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        return links(self.links, stack)
-
-    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        return toxics.undo(runtime, self.targets(runtime.stack), self._toxics())
-
-    def begin(self, runtime: Runtime, lease_s: float) -> None:
-        toxics.put(runtime, self.targets(runtime.stack), self._toxics(), lease_s)
-
-    def seen(self, runtime: Runtime) -> Observation:
-        """Proves: the proxy holds both toxics. The rate itself is not measured: no protocol here
-        has a harmless question with an answer large enough to time."""
-        names = self.targets(runtime.stack)
-        return all_of(
-            side_by_side(lambda k: toxics.read_back(runtime, k, self._toxics()), names)
-        )  # fmt: skip
-
-    def end(self, runtime: Runtime) -> None:
-        runtime.play(self.undo(runtime))
-
-    def gone(self, runtime: Runtime) -> Observation:
-        """Proves: no proxy holds a toxic of this any more, and each accepts a connection."""
-        return toxics.gone(runtime, self.targets(runtime.stack), self._toxics())
-
-    def _toxics(self) -> tuple[Toxic, ...]:
-        name = f"bandwidth-{self.token}" if self.token else ""
+    def toxics(self) -> tuple[Toxic, ...]:
         rate = {"rate": self.kb_per_s}
         return (
-            Toxic(name and f"{name}-down", "bandwidth", rate, "downstream"),
-            Toxic(name and f"{name}-up", "bandwidth", rate, "upstream"),
+            Toxic(common.name(self, "down"), "bandwidth", rate, "downstream"),
+            Toxic(common.name(self, "up"), "bandwidth", rate, "upstream"),
         )
+
+    def measured(self, link: str, held: Observation, runtime: Runtime) -> Observation:
+        """Proves, where the target answers http: a long question through the link was answered no
+        sooner than the rate allows. Not measured: other protocols, and rates too fast to feel."""
+        size = min(PROBE_BYTES, self.kb_per_s * PROBE_MS)  # 1 kB/s is 1 byte/ms
+        takes_ms = size / self.kb_per_s
+        if takes_ms < FELT_MS:
+            return common.not_measured(held, None, f"{size} bytes pass in {takes_ms:.1f} ms")
+        if protocol_of(link, runtime.stack) != "http":
+            return common.not_measured(held, None, "no long question can be asked there")
+        met = runtime.look_at_link(link, takes_ms / 1e3 + 2 * common.ANSWER_S, padding=size)
+        if met.outcome != "answered":
+            return common.not_measured(held, met)
+        slow = met.ms >= takes_ms * EARLY
+        return Observation(slow, f"{link}: a question of {size} bytes took {met.ms:.0f} ms")
+
+    pinned, targets, undo = common.pinned, common.targets, common.undo
+    begin, seen, end, gone = common.begin, common.seen, common.end, common.gone

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.faults import toxics
+from chaos.faults import toxics as common
 from chaos.faults.fault import Observation
-from chaos.faults.targets import LinkTarget, all_of, links, side_by_side, told
+from chaos.faults.fixed import fix
+from chaos.faults.targets import LinkTarget, all_of, side_by_side, told
 from chaos.runtime import Runtime, Step, Toxic
-from chaos.stack import Stack
 
 LOOK_S = 0.2  # a link that is silent so long, where a question was asked, is cut
 
@@ -26,9 +26,7 @@ class Cut:
     token: str
 
     def __init__(self, *links: LinkTarget, silent: bool = False, token: str = "") -> None:
-        object.__setattr__(self, "links", links)
-        object.__setattr__(self, "silent", silent)
-        object.__setattr__(self, "token", token)
+        fix(self, links=links, silent=silent, token=token)
 
     @property
     def kind(self) -> str:
@@ -39,65 +37,54 @@ class Cut:
         how = "carry nothing, in silence" if self.silent else "are cut (connections refused)"
         return f"{told(self.links)} {how}"
 
-    def pinned(self, runtime: Runtime) -> Cut:
-        self.targets(runtime.stack)
-        return Cut(*self.links, silent=self.silent, token=self.token or toxics.token())
-
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        return links(self.links, stack)
-
     def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        names = self.targets(runtime.stack)
         if self.silent:
-            return toxics.undo(runtime, names, self._toxics())
-        return tuple(step for name in names for step in runtime.undo_set_link(name))
+            return common.undo(self, runtime)
+        names, by = self.targets(runtime.stack), common.name(self)
+        return tuple(step for name in names for step in runtime.undo_set_link(name, by))
 
     def begin(self, runtime: Runtime, lease_s: float) -> None:
-        names = self.targets(runtime.stack)
         if self.silent:
-            toxics.put(runtime, names, self._toxics(), lease_s)
+            common.begin(self, runtime, lease_s)
             return
-        for name in names:
-            runtime.set_link(name, False, lease_s)
+        for name in self.targets(runtime.stack):
+            runtime.set_link(name, False, lease_s, common.name(self))
 
     def seen(self, runtime: Runtime) -> Observation:
         """Proves: a real connection through each link was refused; or, when silent, that the
         proxy holds the toxics and a question (http, postgres) got no answer within LOOK_S."""
-        look = self._look_silent if self.silent else _look_refused
-        return all_of(side_by_side(lambda k: look(k, runtime), self.targets(runtime.stack)))
+        if self.silent:
+            return common.seen(self, runtime)
+        names = self.targets(runtime.stack)
+        return all_of(side_by_side(lambda k: _look_refused(k, runtime), names))
+
+    def gone(self, runtime: Runtime) -> Observation:
+        """Proves: each link's proxy is open and accepts a connection, without our toxics; or that
+        another fault keeps it closed, and this one no longer does."""
+        if self.silent:
+            return common.gone(self, runtime)
+        names, by = self.targets(runtime.stack), common.name(self)
+        return all_of(side_by_side(lambda k: common.accepts(runtime, k, by), names))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        nothing = {"timeout": 0}  # Toxiproxy: no data passes, the connection stays
+        return (
+            Toxic(common.name(self, "down"), "timeout", nothing, "downstream"),
+            Toxic(common.name(self, "up"), "timeout", nothing, "upstream"),
+        )
+
+    def measured(self, link: str, held: Observation, runtime: Runtime) -> Observation:
+        """Proves, where the target answers a question: none came within LOOK_S."""
+        del held
+        met = runtime.look_at_link(link, LOOK_S)
+        return Observation(met.outcome != "answered", f"{link}: a connection met {met.outcome}")
 
     def end(self, runtime: Runtime) -> None:
         runtime.play(self.undo(runtime))
 
-    def gone(self, runtime: Runtime) -> Observation:
-        """Proves: each link's proxy is open and accepts a connection, without our toxics."""
-        names = self.targets(runtime.stack)
-        if self.silent:
-            return toxics.gone(runtime, names, self._toxics())
-        return all_of(side_by_side(lambda k: _look_open(k, runtime), names))
-
-    def _toxics(self) -> tuple[Toxic, ...]:
-        name = f"cut-{self.token}" if self.token else ""
-        nothing = {"timeout": 0}  # Toxiproxy: no data passes, the connection stays
-        return (
-            Toxic(name and f"{name}-down", "timeout", nothing, "downstream"),
-            Toxic(name and f"{name}-up", "timeout", nothing, "upstream"),
-        )
-
-    def _look_silent(self, link: str, runtime: Runtime) -> Observation:
-        held = toxics.read_back(runtime, link, self._toxics())
-        if not held.ok:
-            return held
-        met = runtime.look_at_link(link, LOOK_S)
-        ok = met.outcome != "answered"
-        return Observation(ok, f"{link}: a connection met {met.outcome}")
+    pinned, targets = common.pinned, common.targets
 
 
 def _look_refused(link: str, runtime: Runtime) -> Observation:
     met = runtime.look_at_link(link, LOOK_S)
     return Observation(met.outcome == "refused", f"{link}: a connection met {met.outcome}")
-
-
-def _look_open(link: str, runtime: Runtime) -> Observation:
-    met = runtime.look_at_link(link, toxics.OPEN_S)
-    return Observation(met.outcome != "refused", f"{link}: a connection met {met.outcome}")

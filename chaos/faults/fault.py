@@ -29,7 +29,8 @@ class Fault(Protocol):
 
     @property
     def kind(self) -> str:
-        """kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, flap, room."""
+        """kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, flap, room,
+        acknowledgements, truncated-messages, image-transfers, web-requests."""
         ...
 
     @property

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chaos.faults import toxics
+from chaos.faults import toxics as common
 from chaos.faults.cut import Cut
 from chaos.faults.fault import Observation
+from chaos.faults.fixed import changed, fix
 from chaos.faults.repeating import Repeating
 from chaos.faults.targets import LinkTarget, all_of, links, told
 from chaos.runtime import Runtime, Step
@@ -26,18 +27,16 @@ class Flap:
     links: tuple[LinkTarget, ...]
     down_s: float
     up_s: float
+    token: str
     loop: Repeating = field(compare=False, repr=False)
 
     def __init__(
         self, *links: LinkTarget, down_s: float = 1.0, up_s: float = 4.0,
-        loop: Repeating | None = None,
+        token: str = "", loop: Repeating | None = None,
     ) -> None:  # fmt: skip
         if down_s <= 0 or up_s <= 0:
             raise ValueError("down_s and up_s of a flapping link must be above 0 s")
-        object.__setattr__(self, "links", links)
-        object.__setattr__(self, "down_s", down_s)
-        object.__setattr__(self, "up_s", up_s)
-        object.__setattr__(self, "loop", loop or Repeating())
+        fix(self, links=links, down_s=down_s, up_s=up_s, token=token, loop=loop or Repeating())
 
     @property
     def kind(self) -> str:
@@ -49,26 +48,26 @@ class Flap:
 
     def pinned(self, runtime: Runtime) -> Flap:
         self.targets(runtime.stack)
-        return Flap(*self.links, down_s=self.down_s, up_s=self.up_s)  # each injection, its own loop
+        return changed(self, token=common.token(), loop=Repeating())  # each injection its own
 
     def targets(self, stack: Stack) -> tuple[str, ...]:
         return links(self.links, stack)
 
     def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        return Cut(*self.links).undo(runtime)
+        return self._as_cut().undo(runtime)
 
     def begin(self, runtime: Runtime, lease_s: float) -> None:
         """The first cut is made before this returns."""
-        names = self.targets(runtime.stack)
+        names, by = self.targets(runtime.stack), common.name(self._as_cut())
 
         def cut() -> None:
             for name in names:
-                runtime.set_link(name, False, self.down_s + SLACK_S)
+                runtime.set_link(name, False, self.down_s + SLACK_S, by)
 
         def once(wait: Callable[[float], bool]) -> None:
             if not wait(self.down_s):
                 for name in names:
-                    runtime.set_link(name, True)
+                    runtime.set_link(name, True, by=by)
                 if not wait(self.up_s):
                     cut()
 
@@ -80,7 +79,7 @@ class Flap:
         round (then the links were down and up since)."""
         if self.loop.rounds:
             return self.loop.observe()
-        return all_of([Cut(*self.links).seen(runtime), self.loop.observe()])
+        return all_of([self._as_cut().seen(runtime), self.loop.observe()])
 
     def end(self, runtime: Runtime) -> None:
         """The loop first, so that it cannot cut what the undo opens."""
@@ -89,5 +88,7 @@ class Flap:
 
     def gone(self, runtime: Runtime) -> Observation:
         """Proves: the loop has ended and each link's proxy accepts a connection."""
-        names = self.targets(runtime.stack)
-        return all_of([self.loop.ended(), *(toxics.accepts(runtime, name) for name in names)])
+        return all_of([self.loop.ended(), self._as_cut().gone(runtime)])
+
+    def _as_cut(self) -> Cut:
+        return Cut(*self.links, token=self.token)

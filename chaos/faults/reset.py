@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.faults import toxics
+from chaos.faults import toxics as common
 from chaos.faults.fault import Observation
-from chaos.faults.targets import LinkTarget, all_of, links, side_by_side, told
-from chaos.runtime import Runtime, Step, Toxic
-from chaos.stack import Stack
+from chaos.faults.fixed import fix
+from chaos.faults.targets import LinkTarget, told
+from chaos.runtime import Runtime, Toxic
 
 LOOK_S = 1.0
 
@@ -24,8 +24,7 @@ class Reset:
     token: str
 
     def __init__(self, *links: LinkTarget, token: str = "") -> None:
-        object.__setattr__(self, "links", links)
-        object.__setattr__(self, "token", token)
+        fix(self, links=links, token=token)
 
     @property
     def kind(self) -> str:
@@ -35,38 +34,15 @@ class Reset:
     def story(self) -> str:
         return f"{told(self.links)} reset every connection that is used"
 
-    def pinned(self, runtime: Runtime) -> Reset:
-        self.targets(runtime.stack)
-        return Reset(*self.links, token=self.token or toxics.token())
+    def toxics(self) -> tuple[Toxic, ...]:
+        return (Toxic(common.name(self), "reset_peer", {"timeout": 0}, "upstream"),)
 
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        return links(self.links, stack)
-
-    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        return toxics.undo(runtime, self.targets(runtime.stack), self._toxics())
-
-    def begin(self, runtime: Runtime, lease_s: float) -> None:
-        toxics.put(runtime, self.targets(runtime.stack), self._toxics(), lease_s)
-
-    def seen(self, runtime: Runtime) -> Observation:
+    def measured(self, link: str, held: Observation, runtime: Runtime) -> Observation:
         """Proves: a real connection through the link was reset (or closed) at its first byte."""
-        return all_of(side_by_side(lambda k: self._poke(k, runtime), self.targets(runtime.stack)))
-
-    def end(self, runtime: Runtime) -> None:
-        runtime.play(self.undo(runtime))
-
-    def gone(self, runtime: Runtime) -> Observation:
-        """Proves: no proxy holds the toxic any more, and each accepts a connection."""
-        return toxics.gone(runtime, self.targets(runtime.stack), self._toxics())
-
-    def _toxics(self) -> tuple[Toxic, ...]:
-        name = f"reset-{self.token}" if self.token else ""
-        return (Toxic(name, "reset_peer", {"timeout": 0}, "upstream"),)
-
-    def _poke(self, link: str, runtime: Runtime) -> Observation:
-        held = toxics.read_back(runtime, link, self._toxics())
-        if not held.ok:
-            return held
+        del held
         met = runtime.look_at_link(link, LOOK_S, poke=True)  # the toxic keeps the byte
         ok = met.outcome in ("reset", "closed")
         return Observation(ok, f"{link}: a connection was {met.outcome} at its first byte")
+
+    pinned, targets, undo = common.pinned, common.targets, common.undo
+    begin, seen, end, gone = common.begin, common.seen, common.end, common.gone

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.faults import toxics
+from chaos.faults import toxics as common
 from chaos.faults.fault import Observation
-from chaos.faults.targets import LinkTarget, all_of, links, side_by_side, told
-from chaos.runtime import Runtime, Step, Toxic
-from chaos.stack import Stack
+from chaos.faults.fixed import fix
+from chaos.faults.targets import LinkTarget, told
+from chaos.runtime import Runtime, Toxic
+
+MEASURABLE_MS = 3_000  # a longer delay is not waited for
+EARLY = 0.98  # an end that came sooner than this share of the ordered delay was not late
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -25,9 +28,7 @@ class SlowClose:
     def __init__(self, *links: LinkTarget, delay_ms: int, token: str = "") -> None:
         if delay_ms <= 0:
             raise ValueError("delay_ms must be above 0")
-        object.__setattr__(self, "links", links)
-        object.__setattr__(self, "delay_ms", delay_ms)
-        object.__setattr__(self, "token", token)
+        fix(self, links=links, delay_ms=delay_ms, token=token)
 
     @property
     def kind(self) -> str:
@@ -37,34 +38,21 @@ class SlowClose:
     def story(self) -> str:
         return f"{told(self.links)} close {self.delay_ms} ms late"
 
-    def pinned(self, runtime: Runtime) -> SlowClose:
-        self.targets(runtime.stack)
-        return SlowClose(*self.links, delay_ms=self.delay_ms, token=self.token or toxics.token())
+    def toxics(self) -> tuple[Toxic, ...]:
+        return (Toxic(common.name(self), "slow_close", {"delay": self.delay_ms}),)
 
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        return links(self.links, stack)
+    def measured(self, link: str, held: Observation, runtime: Runtime) -> Observation:
+        """Proves, where the target closes after its answer (http): the end came that much after
+        the last byte. Not measured: other protocols, and delays above MEASURABLE_MS."""
+        if self.delay_ms > MEASURABLE_MS:
+            return common.not_measured(held, None, f"the delay is above {MEASURABLE_MS} ms")
+        met = runtime.look_at_link(link, self.delay_ms / 1e3 + common.ANSWER_S, to_end=True)
+        if not met.asked or met.outcome != "answered":
+            return common.not_measured(held, met)
+        if met.close_ms < 0:
+            return common.not_measured(held, None, "the target kept the connection open")
+        late = met.close_ms >= self.delay_ms * EARLY
+        return Observation(late, f"{link}: the end came {met.close_ms:.0f} ms after the last byte")
 
-    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        return toxics.undo(runtime, self.targets(runtime.stack), self._toxics())
-
-    def begin(self, runtime: Runtime, lease_s: float) -> None:
-        toxics.put(runtime, self.targets(runtime.stack), self._toxics(), lease_s)
-
-    def seen(self, runtime: Runtime) -> Observation:
-        """Proves: the proxy holds the toxic. The delay itself is not measured: when a target
-        closes is the target's affair."""
-        names = self.targets(runtime.stack)
-        return all_of(
-            side_by_side(lambda k: toxics.read_back(runtime, k, self._toxics()), names)
-        )  # fmt: skip
-
-    def end(self, runtime: Runtime) -> None:
-        runtime.play(self.undo(runtime))
-
-    def gone(self, runtime: Runtime) -> Observation:
-        """Proves: no proxy holds the toxic any more, and each accepts a connection."""
-        return toxics.gone(runtime, self.targets(runtime.stack), self._toxics())
-
-    def _toxics(self) -> tuple[Toxic, ...]:
-        name = f"slow-close-{self.token}" if self.token else ""
-        return (Toxic(name, "slow_close", {"delay": self.delay_ms}),)
+    pinned, targets, undo = common.pinned, common.targets, common.undo
+    begin, seen, end, gone = common.begin, common.seen, common.end, common.gone

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chaos.faults import services as common
 from chaos.faults.fault import Observation
-from chaos.faults.kill import Kill
-from chaos.faults.targets import (
-    Pin,
-    ServiceTarget,
-    candidates,
-    pin,
-    same_instances,
-    side_by_side,
-    told,
-)
+from chaos.faults.fixed import fix
+from chaos.faults.targets import Pin, ServiceTarget, same_instances, side_by_side, told
 from chaos.runtime import Runtime, Step
-from chaos.stack import Stack
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -30,8 +22,7 @@ class Stop:
     pins: tuple[Pin, ...]
 
     def __init__(self, *services: ServiceTarget, pins: tuple[Pin, ...] = ()) -> None:
-        object.__setattr__(self, "services", services)
-        object.__setattr__(self, "pins", pins)
+        fix(self, services=services, pins=pins)
 
     @property
     def kind(self) -> str:
@@ -41,32 +32,20 @@ class Stop:
     def story(self) -> str:
         return f"{told(self.services)} is shut down deliberately (SIGTERM, may drain)"
 
-    def pinned(self, runtime: Runtime) -> Stop:
-        return self if self.pins else Stop(*self.services, pins=pin(self.services, runtime))
-
-    def targets(self, stack: Stack) -> tuple[str, ...]:
-        named = tuple(p.service for p in self.pins)
-        return named or candidates(self.services, stack)
-
-    def undo(self, runtime: Runtime) -> tuple[Step, ...]:
-        return self._as_kill().undo(runtime)
-
     def begin(self, runtime: Runtime, lease_s: float) -> None:
         """Returns when all have ended: `stop_s` of the slowest at most."""
         del lease_s  # the lease's own deadline undoes it
         same_instances(self.pins, runtime)
         side_by_side(runtime.stop, self.targets(runtime.stack))
 
-    def seen(self, runtime: Runtime) -> Observation:
-        """Proves: the pinned process has ended and no process of the service is left."""
-        return self._as_kill().seen(runtime)
+    def strike(self, runtime: Runtime, name: str) -> None:
+        runtime.stop(name)
 
-    def end(self, runtime: Runtime) -> None:
-        runtime.play(self.undo(runtime))
+    def mend(self, runtime: Runtime, name: str) -> tuple[Step, ...]:
+        return runtime.undo_kill(name)
 
-    def gone(self, runtime: Runtime) -> Observation:
-        """Proves: a process runs and answers its own health question as well as before."""
-        return self._as_kill().gone(runtime)
+    def look(self, found: Pin, runtime: Runtime) -> Observation:
+        return common.is_dead(found, runtime)
 
-    def _as_kill(self) -> Kill:
-        return Kill(*self.services, pins=self.pins)
+    pinned, targets, undo = common.pinned, common.targets, common.undo
+    seen, end, gone = common.seen, common.end, common.gone

@@ -129,6 +129,12 @@ def links(targets: Sequence[LinkTarget], stack: Stack) -> tuple[str, ...]:
     return _checked(names, [k.name for k in stack.links], "link", MOST_LINKS)
 
 
+def protocol_of(link: str, stack: Stack) -> str:
+    """What is spoken on a link: the protocol of the port that it leads to."""
+    k = stack.link(link)
+    return stack.service(k.target).port(k.port).protocol
+
+
 def same_instances(pins: Iterable[Pin], runtime: Runtime) -> None:
     """TargetError unless every pinned instance still is the one that runs."""
     every = list(pins)

@@ -46,13 +46,36 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Toxic:
-    """One Toxiproxy toxic: type, attributes (units as in Toxiproxy), stream and toxicity."""
+    """One toxic: type, attributes (units as in Toxiproxy), stream and toxicity.
+
+    Those that speak a protocol (mllp, dicom, http) are known to the embedded proxy alone.
+    """
 
     name: str
     type: str
-    attributes: Mapping[str, int]
+    attributes: Mapping[str, int | str]
     stream: Literal["upstream", "downstream"] = "downstream"
     toxicity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToxicRecord:
+    """What a toxic that speaks a protocol saw and did, and what the sender did afterwards.
+
+    Counts of exchanges: `answered` are acts whose answer had really come from the receiver;
+    `again`, `moved_on` and `closed` acts after which the sender sent the same once more, went on
+    to something else on that connection, or closed it. `unread` are connections that speak
+    something else. `latest` are the latest acts in words.
+    """
+
+    seen: int = 0
+    acted: int = 0
+    answered: int = 0
+    again: int = 0
+    moved_on: int = 0
+    closed: int = 0
+    unread: int = 0
+    latest: tuple[str, ...] = ()
 
 
 Outcome = Literal["answered", "silent", "refused", "reset", "closed"]
@@ -64,12 +87,14 @@ class LinkLook:
 
     answered: bytes came back; silent: connected, but nothing came; refused: no connection; reset:
     RST; closed: the other side closed without a byte. `asked` is False where the protocol has
-    no question that any server answers (only connecting was tried then).
+    no question that any server answers (only connecting was tried then). `close_ms` is how long
+    after its last byte the other side closed, where that was waited for; -1 where not.
     """
 
     outcome: Outcome
     ms: float
     asked: bool = True
+    close_ms: float = -1.0
 
 
 class Runtime(Protocol):
@@ -156,19 +181,38 @@ class Runtime(Protocol):
         """Names of the toxics that are on the link's proxy now."""
         ...
 
-    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0) -> None:
-        """Close (or open) the link's proxy: a closed one refuses connections."""
+    def toxic_kinds(self) -> tuple[str, ...]:
+        """The types of toxic that this runtime's proxies know."""
+        ...
+
+    def toxic_record(self, link: str, name: str) -> ToxicRecord | None:
+        """What a speaking toxic did, also when it is gone by now; None when there was none."""
+        ...
+
+    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0, by: str = "") -> None:
+        """Close (or open) the link's proxy: a closed one refuses connections.
+
+        Closed under several names (`by`) it opens when the last one has let go; without a name
+        it opens for all.
+        """
+        ...
+
+    def link_closed_by(self, link: str) -> tuple[str, ...]:
+        """Who keeps the link's proxy closed now; () when it is open."""
         ...
 
     def link_enabled(self, link: str) -> bool:
         """Whether the link's proxy accepts connections now."""
         ...
 
-    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+    def look_at_link(
+        self, link: str, within_s: float, poke: bool = False, padding: int = 0, to_end: bool = False
+    ) -> LinkLook:
         """Connect through the link's proxy, ask what the protocol answers, and say what came.
 
         Bounded by `within_s`, never raises. `poke` sends one byte where the protocol has no
-        question (only for faults that keep that byte from the target).
+        question (only for faults that keep that byte from the target). `padding` makes an http
+        question that many bytes longer; `to_end` waits until the other side closes.
         """
         ...
 
@@ -176,8 +220,8 @@ class Runtime(Protocol):
         """Steps that remove these toxics, escalating to delete and recreate the proxy."""
         ...
 
-    def undo_set_link(self, link: str) -> tuple[Step, ...]:
-        """Steps that open the link's proxy again."""
+    def undo_set_link(self, link: str, by: str = "") -> tuple[Step, ...]:
+        """Steps by which `by` lets go of the link's proxy (without a name: that open it)."""
         ...
 
     def forget_remains(self) -> None:

@@ -7,8 +7,8 @@ it changed goes with this process); `play` understands them here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from chaos.runtime import (
     Address,
@@ -20,8 +20,11 @@ from chaos.runtime import (
     State,
     Step,
     Toxic,
+    ToxicRecord,
 )
 from chaos.stack import Stack
+from chaos.toxiproxy.toxics import KINDS
+from chaos.toxiproxy.toxics.choice import Choice
 
 FIRST_PORT = 20_000
 QUICK_MS = 0.1  # round trip of a healthy link
@@ -35,14 +38,16 @@ class _Process:
 
 @dataclass(slots=True)
 class _Proxy:
-    enabled: bool = True
-    opens_t: float = float("inf")
+    closed: dict[str, float] = field(default_factory=dict)  # by whom → until when
+    records: dict[str, ToxicRecord] = field(default_factory=dict)
     toxics: dict[str, tuple[Toxic, float]] = field(default_factory=dict)  # name → (toxic, end)
 
 
 class FakeRuntime:
     """The stack in memory. `deaf`: verbs that are ordered in vain, to test those who look;
-    `sick`: services that answer their health question with that status."""
+    `sick`: services that answer their health question with that status; `still`: links without
+    traffic (on all others one exchange passes between two looks at a record); `kinds`: what the
+    proxies know."""
 
     name = "fake"
 
@@ -51,6 +56,8 @@ class FakeRuntime:
         self.raised = False
         self.deaf = set(deaf)
         self.sick: dict[str, str] = {}
+        self.still: set[str] = set()
+        self.kinds: tuple[str, ...] = tuple(sorted(KINDS))
         self.calls: list[str] = []
         self._processes: dict[str, _Process] = {}
         self._proxies = {link.name: _Proxy() for link in stack.links}
@@ -93,7 +100,7 @@ class FakeRuntime:
             elif verb == "resume":
                 self.resume(name)
             elif verb == "open":
-                self.set_link(name, True)
+                self.set_link(name, True, by=str(step.get("by", "")))
             elif verb == "clear":
                 self._clear(name, step["toxics"])
             else:
@@ -168,6 +175,8 @@ class FakeRuntime:
     def add_toxic(self, link: str, toxic: Toxic, expires_s: float) -> None:
         """Remember it until it expires."""
         if self._heard("add_toxic", link):
+            if toxic.type not in self.kinds:
+                raise RuntimeFailure(f"the proxies know no toxic {toxic.type}")
             if toxic.name in self.toxics(link):
                 raise RuntimeFailure(f"toxic {toxic.name} is on {link} already")
             end = time.monotonic() + expires_s if expires_s > 0 else float("inf")
@@ -177,20 +186,43 @@ class FakeRuntime:
         """Names of those that have not expired."""
         return tuple(toxic.name for toxic in self._live_toxics(link))
 
-    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0) -> None:
-        """Remember it; a closed link opens by itself when that expires."""
+    def toxic_kinds(self) -> tuple[str, ...]:
+        """Those of the embedded proxy, unless told otherwise."""
+        return self.kinds
+
+    def toxic_record(self, link: str, name: str) -> ToxicRecord | None:
+        """Since the last look one exchange has passed, unless the link is still."""
+        proxy = self._proxy(link)
+        live = {toxic.name: toxic for toxic in self._live_toxics(link)}
+        if name in live and live[name].type in ("mllp", "dicom", "http"):
+            before = proxy.records.get(name, ToxicRecord())
+            still = link in self.still
+            proxy.records[name] = before if still else _after_one_more(before, live[name])
+        return proxy.records.get(name)
+
+    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0, by: str = "") -> None:
+        """Remember who closed it; one that is closed opens by itself when that expires."""
         if self._heard("set_link", link):
-            proxy = self._proxy(link)
-            proxy.enabled = enabled
-            ends = expires_s > 0 and not enabled
-            proxy.opens_t = time.monotonic() + expires_s if ends else float("inf")
+            closed = self._proxy(link).closed
+            if not enabled:
+                closed[by] = time.monotonic() + expires_s if expires_s > 0 else float("inf")
+            elif by:
+                closed.pop(by, None)
+            else:
+                closed.clear()
 
     def link_enabled(self, link: str) -> bool:
         """As it was set, or open again by itself."""
-        proxy = self._proxy(link)
-        return proxy.enabled or time.monotonic() >= proxy.opens_t
+        return not self.link_closed_by(link)
 
-    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+    def link_closed_by(self, link: str) -> tuple[str, ...]:
+        """Those whose time is not over."""
+        now = time.monotonic()
+        return tuple(by for by, end in self._proxy(link).closed.items() if now < end)
+
+    def look_at_link(
+        self, link: str, within_s: float, poke: bool = False, padding: int = 0, to_end: bool = False
+    ) -> LinkLook:
         """What a caller would meet, reckoned from toxics and from the target's state."""
         k = self.stack.link(link)
         asked = self.stack.service(k.target).port(k.port).protocol in ("http", "postgres")
@@ -201,20 +233,24 @@ class FakeRuntime:
             return LinkLook("reset", QUICK_MS, asked)
         if self.state(k.target) == "gone":
             return LinkLook("closed", QUICK_MS, asked)
-        late = toxics["latency"].attributes.get("latency", 0) if "latency" in toxics else 0
+        late = _number(toxics, "latency", "latency")
+        if rate := _number(toxics, "bandwidth", "rate"):
+            late += padding / rate
         mute = "timeout" in toxics or self.state(k.target) == "paused" or not asked
         if mute or late > within_s * 1e3:
             return LinkLook("silent", within_s * 1e3, asked)
-        return LinkLook("answered", QUICK_MS + late, asked)
+        close_ms = QUICK_MS + _number(toxics, "slow_close", "delay") if to_end else -1.0
+        return LinkLook("answered", QUICK_MS + late, asked, close_ms)
 
     def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:
         """Remove these toxics."""
         text = f"remove {', '.join(names)} from the link {link}"
         return ({**_step("clear", self.stack.link(link).name, text), "toxics": list(names)},)
 
-    def undo_set_link(self, link: str) -> tuple[Step, ...]:
-        """Open the link."""
-        return (_step("open", self.stack.link(link).name, f"open the link {link}"),)
+    def undo_set_link(self, link: str, by: str = "") -> tuple[Step, ...]:
+        """Open the link, or let go of it."""
+        step = _step("open", self.stack.link(link).name, f"open the link {link}")
+        return ({**step, **({"by": by} if by else {})},)
 
     # ------------------------------------------------------------ inside
 
@@ -240,6 +276,18 @@ class FakeRuntime:
         if self._heard("clear", link):
             for name in names:
                 self._proxy(link).toxics.pop(str(name), None)
+
+
+def _number(toxics: Mapping[str, Toxic], kind: str, attribute: str) -> float:
+    return float(toxics[kind].attributes.get(attribute, 0)) if kind in toxics else 0.0
+
+
+def _after_one_more(before: ToxicRecord, toxic: Toxic) -> ToxicRecord:
+    """One more exchange; a sender that was hit sends the same again."""
+    terms = {name: int(toxic.attributes.get(name, 0)) for name in ("nth", "every", "count")}
+    seen = before.seen + 1
+    taken = Choice(**terms).takes(seen, before.acted)
+    return replace(before, seen=seen, acted=before.acted + taken, again=before.acted)
 
 
 def _step(verb: str, name: str, text: str) -> dict[str, object]:

@@ -16,8 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from chaos import reaper
 from chaos.runtime import (
@@ -30,6 +31,7 @@ from chaos.runtime import (
     State,
     Step,
     Toxic,
+    ToxicRecord,
 )
 from chaos.runtime import surroundings as env
 from chaos.runtime.health import ask_health
@@ -228,12 +230,35 @@ class ProcessRuntime:
         except ToxiproxyError as error:
             raise RuntimeFailure(str(error)) from error
 
-    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0) -> None:
-        """Close or open the link's proxy."""
+    def toxic_kinds(self) -> tuple[str, ...]:
+        """What the stack's proxy server knows, asked now."""
         try:
-            self.proxies.set_enabled(self.stack.link(link).name, enabled, expires_s)
+            return self.proxies.kinds()
         except ToxiproxyError as error:
             raise RuntimeFailure(str(error)) from error
+
+    def toxic_record(self, link: str, name: str) -> ToxicRecord | None:
+        """As the link's proxy keeps it, asked now."""
+        try:
+            found = self.proxies.records(self.stack.link(link).name).get(name)
+        except ToxiproxyError as error:
+            raise RuntimeFailure(str(error)) from error
+        return None if found is None else _record(found)
+
+    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0, by: str = "") -> None:
+        """Close or open the link's proxy."""
+        try:
+            self.proxies.set_enabled(self.stack.link(link).name, enabled, expires_s, by)
+        except ToxiproxyError as error:
+            raise RuntimeFailure(str(error)) from error
+
+    def link_closed_by(self, link: str) -> tuple[str, ...]:
+        """As the link's proxy says, asked now; '' stands for a caller without a name."""
+        try:
+            proxy = self.proxies.proxy(self.stack.link(link).name)
+        except ToxiproxyError as error:
+            raise RuntimeFailure(str(error)) from error
+        return () if proxy.enabled else proxy.closed_by or ("",)
 
     def link_enabled(self, link: str) -> bool:
         """Whether the link's proxy says that it is open, asked now."""
@@ -242,19 +267,22 @@ class ProcessRuntime:
         except ToxiproxyError as error:
             raise RuntimeFailure(str(error)) from error
 
-    def look_at_link(self, link: str, within_s: float, poke: bool = False) -> LinkLook:
+    def look_at_link(
+        self, link: str, within_s: float, poke: bool = False, padding: int = 0, to_end: bool = False
+    ) -> LinkLook:
         """One real connection through the link's proxy."""
         k = self.stack.link(link)
         protocol = self.stack.service(k.target).port(k.port).protocol
-        return look(self.link_address(link), protocol, within_s, poke)
+        return look(self.link_address(link), protocol, within_s, poke, padding, to_end)
 
     def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:
         """Remove these toxics; the last resort recreates the proxy."""
         return ({"do": "clear_toxics", "toxics": list(names), **self._proxy_step(link)},)
 
-    def undo_set_link(self, link: str) -> tuple[Step, ...]:
-        """Open the link's proxy; the last resort recreates it."""
-        return ({"do": "open_proxy", **self._proxy_step(link)},)
+    def undo_set_link(self, link: str, by: str = "") -> tuple[Step, ...]:
+        """Open the link's proxy, or let go of it; the last resort recreates it."""
+        named = {"by": by} if by else {}
+        return ({"do": "open_proxy", **named, **self._proxy_step(link)},)
 
     # ------------------------------------------------------------ inside
 
@@ -457,6 +485,18 @@ class ProcessRuntime:
             if time.monotonic() > deadline:
                 raise RuntimeFailure(f"port {left[0]} still answers; look with `ss -ltnp`")
             time.sleep(POLL_S)
+
+
+def _record(shown: Mapping[str, Any]) -> ToxicRecord:
+    """A record as the embedded proxy's API shows it."""
+    counts = ("seen", "acted", "answered", "again", "moved_on", "closed", "unread")
+    latest = tuple(_told(act) for act in shown.get("acts") or ())
+    return ToxicRecord(**{name: int(shown.get(name, 0)) for name in counts}, latest=latest)
+
+
+def _told(act: Mapping[str, Any]) -> str:
+    answer = f"answered {act['answer']}" if act["answer"] else "not answered by the receiver"
+    return f"{act['of']} ({answer}), then {' and '.join(act['then']) or 'nothing yet'}"
 
 
 def _await(condition: Callable[[], bool], within_s: float) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chaos.faults import (
+    Acknowledgements,
     Bandwidth,
     Chosen,
     CrashLoop,
     Cut,
     Fault,
     Flap,
+    ImageTransfers,
     Kill,
     Latency,
     LinksBetween,
@@ -21,8 +23,11 @@ from chaos.faults import (
     Reset,
     SlowClose,
     Stop,
+    TruncatedMessages,
+    WebRequests,
 )
 from chaos.runtime import Runtime
+from tests.speaking_stack import DICOM, MLLP, WEB
 
 STORE = Chosen("the only store", ("store", "mirror"), lambda _runtime: "store")
 
@@ -41,6 +46,17 @@ EXAMPLES: dict[str, Fault] = {
     "flap": Flap("ward>web.http", down_s=0.2, up_s=0.2),
     "room": LoseRoom("A"),
     "room-hangs": LoseRoom("B", how="pause", silent=True),
+    "ack-lost": Acknowledgements(MLLP, do="drop", nth=2),
+    "ack-late": Acknowledgements(MLLP, do="delay", delay_ms=700),
+    "ack-negative": Acknowledgements(MLLP, do="reject", nth=2, every=3, count=2),
+    "ack-truncated": Acknowledgements(MLLP, do="truncate"),
+    "message-truncated": TruncatedMessages(MLLP, nth=2),
+    "store-aborted": ImageTransfers(DICOM, do="abort"),
+    "store-refused": ImageTransfers(DICOM, do="refuse", nth=2),
+    "store-answer-lost": ImageTransfers(DICOM, do="drop"),
+    "http-refused": WebRequests(WEB, do="refuse", method="PUT", path="/put", retry_after_s=2),
+    "http-answer-lost": WebRequests(WEB, do="drop", share=0.5, seed=3),
+    "http-answer-late": WebRequests(WEB, do="delay", delay_ms=400, every=2),
 }
 
 

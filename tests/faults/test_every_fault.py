@@ -14,7 +14,7 @@ from chaos.runtime.fake import FakeRuntime
 from chaos.runtime.process import ProcessRuntime
 from tests.conditions import seen, until
 from tests.faults.stories import EXAMPLES, injected, quiet
-from tests.light_stack import light_stack
+from tests.speaking_stack import Callers, speaking_stack
 
 ORDERS = ("kill", "pause", "stop", "add_toxic", "set_link")
 OF_SERVICES = ("kill", "pause", "stop", "crash-loop", "room")
@@ -25,18 +25,20 @@ every_fault = pytest.mark.parametrize("fault", EXAMPLES.values(), ids=EXAMPLES.k
 
 @pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRuntime]:
-    """One light stack of real processes for the whole module."""
-    runtime = ProcessRuntime(light_stack(), tmp_path_factory.mktemp("run"))
+    """One stack of real processes for the whole module, with traffic."""
+    runtime = ProcessRuntime(speaking_stack(), tmp_path_factory.mktemp("run"))
     try:
         runtime.up(quiet)
+        callers = Callers(runtime)
         yield runtime
+        callers.stop()
     finally:
         runtime.forget_remains()
 
 
 @pytest.fixture
 def fake() -> FakeRuntime:
-    runtime = FakeRuntime(light_stack())
+    runtime = FakeRuntime(speaking_stack())
     runtime.up(quiet)
     return runtime
 
@@ -118,7 +120,7 @@ def test_an_undo_in_vain_is_not_gone(fault: Fault, fake: FakeRuntime) -> None:
 @every_fault
 def test_it_is_planned_on_a_stack_that_is_not_raised(fault: Fault) -> None:
     """Targets, story and undo are known in words before anything runs."""
-    fake = FakeRuntime(light_stack())
+    fake = FakeRuntime(speaking_stack())
     pinned = fault.pinned(fake)
     assert pinned.targets(fake.stack)
     assert set(pinned.targets(fake.stack)) <= set(fault.targets(fake.stack))
@@ -130,7 +132,7 @@ def test_it_is_planned_on_a_stack_that_is_not_raised(fault: Fault) -> None:
 @pytest.mark.parametrize("name", [n for n, f in EXAMPLES.items() if f.kind in OF_SERVICES])
 def test_nothing_begins_without_being_pinned_on_a_raised_stack(name: str) -> None:
     """A rehearsed fault changes nothing when begun by mistake, and nothing counts as seen."""
-    fake, fault = FakeRuntime(light_stack()), EXAMPLES[name]
+    fake, fault = FakeRuntime(speaking_stack()), EXAMPLES[name]
     with pytest.raises(TargetError, match="pinned"):
         fault.begin(fake, 30)
     assert not fault.seen(fake).ok
