@@ -167,7 +167,8 @@ class Index:
 
     def images(self, wanted: Mapping[str, str], after: int = 0, limit: int = 100) -> list[Stored]:
         """The images of a study, series or UID list, page by page: rows after `after`."""
-        conditions, parameters = ["instance.row > ?"], [after]
+        conditions = ["instance.row > ?"]
+        parameters: list[str | int] = [after]
         for name, text in wanted.items():
             condition, values = _condition(name, text)
             conditions.append(condition)

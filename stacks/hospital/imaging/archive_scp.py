@@ -161,14 +161,14 @@ class Desk:
             self._query_refused(event, NO_SUCH_DESTINATION, f"AE title {called} is not known")
             yield None, None
             return
+        uids: list[str] = []
+        trouble: Dataset | None = None
         try:
             uids = self._index.uids(_asked(event.identifier)[1])
         except Full as error:
-            uids, trouble = [], self._query_refused(event, OUT_OF_RESOURCES, str(error))
+            trouble = self._query_refused(event, OUT_OF_RESOURCES, str(error))
         except Exception as error:
-            uids, trouble = [], self._query_refused(event, NOT_THIS_SOP_CLASS, _text(error))
-        else:
-            trouble = None
+            trouble = self._query_refused(event, NOT_THIS_SOP_CLASS, _text(error))
         classes = [*STORAGE.values(), *FURTHER_STORAGE]
         opened = (evt.EVT_CONN_OPEN, lambda opening: connection_opened(opening, Bounds()))
         yield (
