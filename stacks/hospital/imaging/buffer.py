@@ -19,17 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext, build_context
-
 from stacks.hospital.imaging.association import (
     AssociationError,
     AssociationLost,
     Bounds,
-    associate,
-    storage_contexts,
-    store,
 )
+from stacks.hospital.imaging.buffer_wire import Line, open_line
 from stacks.hospital.imaging.instances import RAW_EXPLICIT, STORAGE, Encoded
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
@@ -190,10 +185,10 @@ class Trip:
 
 
 @dataclass(slots=True)
-class _Line:
+class _Open:
     """The open association and what it was opened for."""
 
-    open: Association | None = None
+    open: Line | None = None
     kinds: set[tuple[str, str]] = field(default_factory=set)
     used_at: float = 0.0
 
@@ -208,7 +203,7 @@ class Carrier:
         self.trip = Trip()
         self.duty = Duty(f"to-{route.called}-{route.calling}", self._step, log, self._release)
         self._cargo, self._log, self._on_change = cargo, log, on_change
-        self._line = _Line()
+        self._line = _Open()
         self._attempt = 0
         self._suspect, self._suspicion = 0, 0
         self._message_id = 0
@@ -261,10 +256,10 @@ class Carrier:
             if done:
                 self._cargo.sent(done)
 
-    def _one(self, open_: Association, load: Load) -> bool:
+    def _one(self, open_: Line, load: Load) -> bool:
         self._message_id += 1
         try:
-            status = store(open_, load.encoded, self._message_id)
+            status = open_.store(load.encoded, self._message_id)
         except ValueError as error:
             self._park(load, str(error))
             return False
@@ -303,38 +298,30 @@ class Carrier:
 
     # -- the association ------------------------------------------------------------------------
 
-    def _association(self, kinds: set[tuple[str, str]]) -> Association:
+    def _association(self, kinds: set[tuple[str, str]]) -> Line:
         line = self._line
-        if line.open is not None and (not line.open.is_established or not kinds <= line.kinds):
+        if line.open is not None and not kinds <= line.kinds:
             self._release()
         if line.open is None:
             self.trip.associations += 1
-            line.open = associate(
-                self.route.address, self.route.called, self.route.calling, _proposals(kinds),
-                bounds=BOUNDS,
-            )  # fmt: skip
-            line.kinds = kinds | {(one, RAW_EXPLICIT) for one in STORAGE.values()}
+            usual = {(one, RAW_EXPLICIT) for one in STORAGE.values()}
+            asked = sorted(usual) + sorted(kinds - usual)[: CONTEXTS_MAX - len(usual)]
+            route = self.route
+            line.open = open_line(route.address, route.called, route.calling, asked, BOUNDS)
+            line.kinds = usual | kinds
             line.used_at = time.monotonic()
         return line.open
 
     def _release(self) -> None:
         open_, self._line.open = self._line.open, None
-        if open_ is not None and open_.is_established:
+        if open_ is not None:
             open_.release()
 
     def _abandon(self) -> None:
         open_, self._line.open = self._line.open, None
-        if open_ is not None and open_.is_established:
+        if open_ is not None:
             open_.abort()
 
 
 class _NotNow(Exception):
     """The destination says: later."""
-
-
-def _proposals(kinds: set[tuple[str, str]]) -> list[PresentationContext]:
-    """Our modalities' images as they are encoded, and whatever else waits as it is encoded."""
-    usual = storage_contexts()
-    known = {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in usual}
-    further = sorted(kinds - known)[: CONTEXTS_MAX - len(usual)]
-    return usual + [build_context(sop_class, [syntax]) for sop_class, syntax in further]

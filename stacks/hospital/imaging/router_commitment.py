@@ -5,6 +5,7 @@ It refuses to believe a C-STORE success alone: an image counts as kept when the 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,9 @@ from stacks.hospital.log import Log, describe
 from stacks.hospital.store import StoreError
 
 ITEMS = 250  # images per request
-LOOK_S = 0.4
+LOOK_S = 0.5
+HEAR_S = 3.0  # an association stays open so long for the report
+GRACE_S = 0.1  # in which our answer to the report leaves
 PAUSE_S = 2.0  # after a failed attempt
 PROCESSING_FAILURE = 0x0110
 
@@ -44,10 +47,12 @@ class Asker:
         self.duty = Duty(f"commit-{route.called}", self._step, log, self._release)
         self._route, self._destination, self._log = route, destination, log
         self._on_commit = on_commit
+        self._heard = threading.Event()
         self._open: Association | None = None
         self._used_at = 0.0
 
     def _step(self) -> float:
+        self._heard.clear()
         ids, items = self._destination.uncommitted(ITEMS)
         if not ids:
             if self._open is not None and time.monotonic() - self._used_at > IDLE_S:
@@ -65,7 +70,12 @@ class Asker:
         self.trouble = ""
         self._used_at = time.monotonic()
         self._destination.asked(ids)
-        return 0.0 if len(ids) == ITEMS else LOOK_S
+        if self._heard.wait(HEAR_S):  # the archive may report on this association, or on its own
+            self.duty.pause(GRACE_S)
+        if len(ids) < ITEMS:
+            self._release()  # an open association costs CPU: its threads poll
+            return LOOK_S
+        return 0.0
 
     def reported(self, event: Any) -> int | Dataset:
         """N-EVENT-REPORT of the archive; success only after the commit."""
@@ -82,6 +92,7 @@ class Asker:
             self.missing += len(report.missing)
             self._log.warn("images_not_kept", archive=self.name, images=len(report.missing))
         self._on_commit()
+        self._heard.set()
         return SUCCESS
 
     def _association(self) -> Association:
