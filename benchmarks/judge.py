@@ -28,6 +28,9 @@ TIME_LIMIT_S = 600
 RATE = 500.0  # operations per second of the synthetic run
 READS, ORDERS, NOTES, TUBES = 60, 12, 12, 8  # per cent; each tube has a result, so 100 in all
 T0 = 1_000.0
+STORES = ("ehr-db-a", "ehr-db-b", "lis", "analysers", "gam", "ro-copy", "engine")
+SERVICES = dict.fromkeys((*STORES, "ehr-a", "ehr-b"), "A")
+"""The synthetic run has the department of care only."""
 
 
 def _op(i: int, at: float, kind: str, klass: str, took: float, **facts: str) -> list[ev.Event]:
@@ -86,7 +89,7 @@ def stores(n: int) -> Iterator[ev.Event]:
                 status="final" if kind == "report" else "active", version=2,
                 at=T0 + i / RATE + 0.2,
             )  # fmt: skip
-    for store in ("ehr-db-a", "ehr-db-b", "lis", "analysers", "gam", "ro-copy", "engine"):
+    for store in STORES:
         yield ev.StoreRead(t=t + 1, store=store, complete=True, records=held.get(store, 0))
 
 
@@ -95,7 +98,7 @@ def harness(n: int) -> Iterator[ev.Event]:
     length, fault = n / RATE, "1-kill-ehr-db-a"
     began, over = T0 + length * 0.2, T0 + length * 0.7
     yield ev.RunStarted(t=T0 - 1, name="synthetic", seed=1, runtime="fake", utc="", preset="bench",
-                        speed=60.0, stack="hospital", services={})  # fmt: skip
+                        speed=60.0, stack="hospital", services=SERVICES)  # fmt: skip
     yield ev.WindowOpened(t=T0, window="warmup")
     yield ev.WindowClosed(t=T0 + length * 0.1, window="warmup")
     yield ev.WindowOpened(t=began, window="fault")

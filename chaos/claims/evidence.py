@@ -132,7 +132,8 @@ def count(n: int, one: str, many: str = "") -> str:
 
 def human(hospital_s: float, history: History) -> str:
     """A human bound in hospital time and what it is in real time at this run's speed."""
-    minutes = f"{hospital_s / 60:g} min"
+    hours = hospital_s >= 7_200 and hospital_s % 3_600 == 0
+    minutes = f"{hospital_s / 3_600:g} h" if hours else f"{hospital_s / 60:g} min"
     if history.speed == 1:
         return minutes
     return f"{minutes} of hospital time ({seconds(hospital_s / history.speed)} at this run's speed)"

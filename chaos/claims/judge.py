@@ -25,7 +25,10 @@ BY_A_PERSON = "stopped by"
 """How the reason of `run.ended` begins when a person or a stop rule ended the run."""
 REFUSAL_PROBES = frozenset({"copy.write"})
 """Operations that are aimed at what must refuse them: no failures of the calm."""
-AT_ONCE = (".read", ".create", ".update", ".finish", ".merge", ".load")
+AT_ONCE = (
+    ".read", ".create", ".update", ".finish", ".merge", ".load", ".order", ".start", ".book",
+    ".move", ".cancel", ".ask",
+)  # fmt: skip
 """How kinds end that are answered at once; others follow slow processes of the real world."""
 
 

@@ -24,7 +24,7 @@ from chaos.claims.evidence import (
 )
 from chaos.claims.served import EPSILON, P95
 from chaos.journal.history import History
-from chaos.journal.ops import Op
+from chaos.journal.ops import Op, Outcome
 from chaos.verdict import Finding, Need, Verdict
 
 BASELINE_MIN = 20
@@ -39,8 +39,9 @@ class Unaffected:
     `rest`: service → its operation kinds. `alike`: name in `rest` → services that share those
     kinds; only what was asked of those that no fault hits counts, all together, and on errors
     only when too few were asked before to compare times (the verdict says so). What nobody asked
-    for in the whole run is left out. `untimed` kinds are judged on errors only. Evidence: requests
-    during faults, of all services together.
+    for in the whole run is left out. `untimed` kinds are judged on errors only. `lawful`: kind →
+    what the reason of a refusal holds that is an answer and no failure. Evidence: requests during
+    faults, of all services together.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Unaffected:
     rest: Mapping[str, tuple[str, ...]]
     untimed: tuple[str, ...] = ()
     alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lawful: Mapping[str, str] = field(default_factory=dict)
     points: float = 0.001
     factor: float = 2.0
     noticeable_s: float = 0.25
@@ -90,6 +92,11 @@ class Unaffected:
             self.need.asked, lines,
         )  # fmt: skip
 
+    def failed(self, op: Op) -> bool:
+        """Whether an operation was not served."""
+        answer = self.lawful.get(op.kind)
+        return not (op.ok or (op.outcome is Outcome.REFUSED and answer and answer in op.reason))
+
     def _spared(self, history: History) -> dict[str, frozenset[str] | None]:
         """What no fault hits and somebody asked for: name in `rest` → services (None: any)."""
         spared: dict[str, frozenset[str] | None] = {}
@@ -117,10 +124,10 @@ class _Look:
         close = max((end for _, end in calm), default=history.start)
         self.before = [op for op in ops_in(history, kinds, (), calm)
                        if op.ended <= close and _of(op, services)]  # fmt: skip
-        self.before_failed = sum(not op.ok for op in self.before)
+        self.before_failed = sum(claim.failed(op) for op in self.before)
         during = ops_in(history, kinds, (), spans)
         self.during = decided(history, (op for op in during if _of(op, services)))
-        self.failed = [op for op in self.during if not op.ok]
+        self.failed = [op for op in self.during if claim.failed(op)]
         self.broken: list[str] = []
         self.unsure: list[str] = []
         self.slow: list[Op] = []
@@ -134,9 +141,8 @@ class _Look:
                 f"{BASELINE_MIN} make a baseline."
             )
             return
-        untimed = claim.untimed
-        base = quantile([o.latency_s for o in self.before if o.kind not in untimed], P95)
-        timed = [op for op in self.during if op.kind not in untimed]
+        base = quantile([o.latency_s for o in self.before if _timed(o, claim)], P95)
+        timed = [op for op in self.during if _timed(op, claim)]
         now = quantile([op.latency_s for op in timed], P95)
         limit = max(claim.factor * base, claim.noticeable_s)
         self.summary = (
@@ -150,6 +156,11 @@ class _Look:
                 self.broken.append(self.summary)
             else:
                 self.unsure.append(self.summary)
+
+
+def _timed(op: Op, claim: Unaffected) -> bool:
+    """Not a lawful refusal either: it has no latency."""
+    return op.kind not in claim.untimed and (op.ok or claim.failed(op))
 
 
 def _of(op: Op, services: frozenset[str] | None) -> bool:

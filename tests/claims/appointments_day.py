@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tests.claims.day import TRAFFIC_END, UTC, Day, Entry, Look, Row
 
@@ -12,7 +12,7 @@ CHANNELS = ("website", "callcentre", "sms", "clinic-lists")
 ELECTIVE, PROTECTED = 230, 70
 SERVICES = ("dialysis", "chemotherapy", "inpatient-exam", "vital-surgery")
 CLASS_OF = {"dialysis": "P2", "chemotherapy": "P2", "inpatient-exam": "P1", "vital-surgery": "P0"}
-SLOT_UNIX = str(datetime.fromisoformat(UTC).timestamp() + DECIDED + 15 * 60)
+SLOT = (datetime.fromisoformat(UTC) + timedelta(seconds=DECIDED + 15 * 60)).isoformat()
 """Fifteen hours of hospital time after the decision."""
 
 
@@ -61,7 +61,7 @@ def _called_off(day: Day, key: str, mrn: str) -> None:
     number = int(key[2:])
     day.ops.append(Entry(
         "appointment.calledoff", "P3", DECIDED, 0.0, key=key, subject=mrn, value="D1",
-        answer=SLOT_UNIX if number % 2 else "", strength="200", via="scheduling",
+        answer=SLOT if number % 2 else "", strength="200", via="scheduling",
     ))  # fmt: skip
     unreachable = number % 50 == 0
     day.rows += [

@@ -37,8 +37,10 @@ CALLED_OFF = "appointment.calledoff"
 CANCELLED = "cancelled"
 LOOK_S = 1.0
 """The client wrote the decision down at most so many real seconds after it took effect."""
-TRIES_S, TRIES_FLOOR_S = 40 * 60.0, 10.0
+TRIES_S, TRIES_FLOOR_S = 32 * 60.0, 5.0
 """A message that is still pending so many human plus real seconds later is tried no more."""
+NEWS_PATH = frozenset({SCHEDULING, "engine", "sms"})
+"""Services on the way from a decision to a patient's phone."""
 PROTECTED = ("P0", "P1", "P2")
 """Vital emergencies, inpatients, protected day care."""
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -160,7 +162,10 @@ class _Notices:
         self.untried: list[Op] = []
         self._speed = history.speed
         self._offset = _unix_offset(history)
-        self._healed = max((f.healed for f in history.injections), default=-inf)
+        self._healed = max(
+            (f.healed for f in history.injections if any(_ends(t) & NEWS_PATH for t in f.targets)),
+            default=-inf,
+        )
         drained = history.drained
         self._still = drained.event.t if drained and drained.event.ok else inf
         store = history.stores.get("sms")
@@ -198,12 +203,18 @@ class _Notices:
     def _last(self, op: Op) -> float:
         """The last instant at which he can still be told; -inf when his slot was too near."""
         try:
-            slot = float(op.answer_value) + self._offset
-        except ValueError:
+            slot = datetime.fromisoformat(op.answer_value).timestamp() + self._offset
+        except (ValueError, OverflowError):
             return op.ended + 10 * HOUR_S / self._speed
         if slot <= op.ended + 12 * HOUR_S / self._speed:
             return -inf
         return slot - 2 * HOUR_S / self._speed
+
+
+def _ends(target: str) -> set[str]:
+    """The service that a fault's target is, or the two ends of a link."""
+    source, _, rest = target.partition(">")
+    return {source, rest.rpartition(".")[0]} if rest else {source}
 
 
 def _unix_offset(history: History) -> float:

@@ -32,6 +32,10 @@ ALIKE = {PATIENTS: ("website", "callcentre"), CLINICS: (SCHEDULING,)}
 """Names in REST → the services that share their operations with others, or with each other."""
 
 
+SLOT_GONE = dict.fromkeys(REST[CLINICS], ": 409")
+"""Another patient has the slot, or it is cancelled already: an answer."""
+
+
 @dataclass(frozen=True)
 class ElectiveShedFirst:
     """PR-1. While capacity is short P0-P1 are served (≥ 99.0 %), and at most 1 % of their
@@ -114,5 +118,11 @@ class RestUnaffected:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         return Unaffected(
-            self.id, self.statement, self.need, REST, untimed=("specimen.result",), alike=ALIKE
+            self.id,
+            self.statement,
+            self.need,
+            REST,
+            untimed=("specimen.result",),
+            alike=ALIKE,
+            lawful=SLOT_GONE,
         ).judge(history)

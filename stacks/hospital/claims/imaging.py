@@ -37,6 +37,8 @@ from stacks.hospital.claims.integrity import images
 from stacks.hospital.claims.places import ARCHIVES, MODALITIES, RIS, stands, there
 
 DAY_S = 24 * 3600.0
+DURING_MIN = 5
+"""So many examinations, at least, must have been begun while a fault lasted."""
 DELETED, UNCOMMITTED = "deleted", "deleted-uncommitted"
 DOWN = frozenset({"kill", "pause", "stop", "room"})
 """Kinds of faults after which a service takes nothing at all."""
@@ -55,8 +57,8 @@ class ImagesKept:
     held it (INV: status, the archives' own instants, and outages of all archives tell); no scanner
     that was not hit itself refused an examination (a full buffer is a refusal), lost a finished
     one, or holds fewer instances than its console showed. Minimum evidence: 500 instances in every
-    archive, and 1 examination begun during the faults. Source: G, K (SAFER; the 24 h of buffer are
-    the scanner's own refusal when it is full)."""
+    archive, and 5 examinations begun during the faults (ours). Source: G, K (the 24 h of buffer
+    are the scanner's own refusal when it is full)."""
 
     need: Need = field(default=Need.full(500))
     id: str = "IM-1"
@@ -111,11 +113,14 @@ class ImagesKept:
                 f"What became of {count(len(unsure), 'examination')} on the scanners is not known "
                 f"(for example {unsure[0].key}: {unsure[0].reason or 'no answer'})."
             )
-        elif not during:
+        elif len(during) < DURING_MIN:
             finding = Finding.INCONCLUSIVE
-            reason = "No examination was begun while a fault lasted."
+            reason = (
+                f"Only {count(len(during), 'examination')} begun while a fault lasted; "
+                f"{DURING_MIN} are needed."
+            )
         lines = cited(history, stopped, lost, unsure, ends(during))
-        return self._part(finding, reason, len(during), 1, lines)
+        return self._part(finding, reason, len(during), DURING_MIN, lines)
 
     def _lost(self, history: History, done: Iterable[Op]) -> tuple[list[Op], list[str]]:
         """Finished examinations that the scanners do not know any more, and patients of whom they
