@@ -11,13 +11,15 @@ parked with a reason. It refuses to forget: what is not settled with the cargo i
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from stacks.hospital.imaging.association import (
     AssociationError,
@@ -29,6 +31,7 @@ from stacks.hospital.imaging.instances import RAW_EXPLICIT, STORAGE, Encoded
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
 from stacks.hospital.store import Store, StoreError
+from stacks.hospital.web import Service, run
 
 T = TypeVar("T")
 BOUNDS = Bounds(connect_s=2.0, negotiate_s=3.0, answer_s=5.0, idle_s=30.0, stall_s=5.0)
@@ -325,3 +328,12 @@ class Carrier:
 
 class _NotNow(Exception):
     """The destination says: later."""
+
+
+def run_with_threads(service: Service) -> NoReturn:
+    """Like `run`: but threads that still wait for a peer do not hold up the end of the process."""
+    try:
+        run(service)
+    except SystemExit as end:
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)

@@ -39,7 +39,15 @@ from stacks.hospital.imaging.association import (
     listen,
     title_of,
 )
-from stacks.hospital.imaging.buffer import BOUNDS, IDLE_S, Carrier, Desk, Duty, Route
+from stacks.hospital.imaging.buffer import (
+    BOUNDS,
+    IDLE_S,
+    Carrier,
+    Desk,
+    Duty,
+    Route,
+    run_with_threads,
+)
 from stacks.hospital.imaging.instances import (
     STORAGE,
     Encoded,
@@ -52,7 +60,7 @@ from stacks.hospital.imaging.modalities_ris import WORKLIST_S, Scheduled, Teller
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Settings, SettingsError
 from stacks.hospital.store import Store, StoreError
-from stacks.hospital.web import Face, Refusal, run
+from stacks.hospital.web import Face, Refusal
 
 ROUTER, RIS = "DICOM_ROUTER", "RIS"
 EXAMINATION_S = 180.0  # hospital seconds from the first image to the last
@@ -308,4 +316,4 @@ async def modalities(settings: Settings, log: Log) -> AsyncIterator[Face]:
 
 
 if __name__ == "__main__":
-    run(modalities)
+    run_with_threads(modalities)

@@ -51,14 +51,14 @@ CREATE TABLE IF NOT EXISTS image (
   transfer_syntax TEXT NOT NULL,
   digest TEXT NOT NULL,
   size INTEGER NOT NULL,
-  data BLOB,
   state TEXT NOT NULL,
   acquired_at REAL NOT NULL,
   sent_at REAL,
   ask INTEGER,
   committed_at REAL,
   deleted_at REAL,
-  reason TEXT
+  reason TEXT,
+  data BLOB
 );
 CREATE INDEX IF NOT EXISTS image_held ON image (scanner, lane, id) WHERE state = 'held';
 CREATE INDEX IF NOT EXISTS image_sent ON image (id) WHERE state = 'sent' AND ask IS NULL;
@@ -376,7 +376,10 @@ def next_step(connection: sqlite3.Connection) -> Step | None:
         "SELECT id, kind, at, exam FROM step WHERE told_at IS NULL AND reason IS NULL"
         " ORDER BY id LIMIT 1"
     ).fetchone()
-    return None if row is None else Step(*row[:3], examination(connection, row[3]))
+    if row is None:
+        return None
+    id_, kind, at, exam = row
+    return Step(id_, kind, at, examination(connection, exam))
 
 
 def told(connection: sqlite3.Connection, step: int, reason: str | None = None) -> None:

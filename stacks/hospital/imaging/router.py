@@ -40,14 +40,14 @@ from stacks.hospital.imaging.association import (
     received,
     title_of,
 )
-from stacks.hospital.imaging.buffer import BOUNDS, Carrier, Desk, Duty, Route
+from stacks.hospital.imaging.buffer import BOUNDS, Carrier, Desk, Duty, Route, run_with_threads
 from stacks.hospital.imaging.instances import STORAGE, Encoded, decode
 from stacks.hospital.imaging.router_bypass import Bypass
 from stacks.hospital.imaging.router_commitment import Asker
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Address, Settings
 from stacks.hospital.store import Store, StoreError
-from stacks.hospital.web import Face, run
+from stacks.hospital.web import Face
 
 VIEWER, MODALITIES = "EMERGENCY_VIEWER", "MODALITIES"
 SCANNERS = frozenset({"CT1", "MR1", "CR1", "US1", MODALITIES})
@@ -262,4 +262,4 @@ async def router(settings: Settings, log: Log) -> AsyncIterator[Face]:
 
 
 if __name__ == "__main__":
-    run(router)
+    run_with_threads(router)

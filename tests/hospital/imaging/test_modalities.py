@@ -270,6 +270,17 @@ def test_the_same_examination_again_is_one_and_bad_ones_are_refused(floor: Floor
     assert len(floor.finished(1)) == 1
 
 
+def test_a_deliberate_stop_ends_in_time_though_radiology_hangs(floor: Floor) -> None:
+    """SIGTERM while a worklist question and the router hang: status 0 within the stop bound."""
+    floor.ris.open()
+    floor.ris.hangs.set()
+    floor.scanners.start()
+    floor.examine("x1")
+    began = time.monotonic()
+    assert floor.scanners.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 6.0
+
+
 @pytest.mark.slow
 def test_sigkill_of_everybody_loses_and_doubles_nothing(
     tmp_path: Path, floors: list[Floor]
