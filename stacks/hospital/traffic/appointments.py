@@ -1,20 +1,19 @@
-"""What clinics and their patients do: book, move, cancel, ask, and hold the protected sessions.
+"""What the clinics' desks and their patients do: book, move, cancel, ask.
 
-It refuses to move or cancel a protected appointment (P0 to P2), and to call a session held that
-stands in no book and on no list.
+It refuses to move or cancel a protected appointment (P0 to P2).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import gevent
 import msgspec
 
 from stacks.hospital.appointments.slots import appointment_digest
 from stacks.hospital.traffic import forms
+from stacks.hospital.traffic.appointment_forms import SYSTEM, appointment_form, patient_of
 from stacks.hospital.traffic.callers import READ_S, WRITE_PATIENCE_S, Ask
 from stacks.hospital.traffic.channels import ASK_BOUND_S, ASK_S, CHANNELS, ask_channel, question
 from stacks.hospital.traffic.channels import word_in as word_at
@@ -25,22 +24,18 @@ from stacks.hospital.traffic.ledger import Op
 from stacks.hospital.traffic.people import Dice, Person, person, phone_of
 from stacks.hospital.traffic.presets import Preset
 from stacks.hospital.traffic.schedule import Arrival
+from stacks.hospital.traffic.sessions import STANDS, Units, service_of
 from stacks.hospital.traffic.surroundings import Hospital, create_ask, marks
 from stacks.hospital.traffic.wards import dice_of
 
-SCHEDULING, LISTS = ("scheduling",), "clinic-lists"
-SYSTEM, PHONE = "urn:hospital:appointment", "urn:hospital:phone"
-STANDS = ("booked", "fulfilled", "confirmed", "moved")
+SCHEDULING = ("scheduling",)
 TODAY_SHARE = 0.2
 FIRST_TODAY_MIN, FIRST_SESSION_MIN = 30, 8  # a booking is on the printed lists after five
 TOMORROW_OPENS_MIN = DAY_MIN + 8 * HOUR_MIN
 FURTHER_DAYS = 5  # of bookings made during the traffic
 SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
-SURGERY_EVERY, EXAM_EVERY = 10, 8  # of the sessions: vital surgery P0, exams of inpatients P1
 CONTESTED_SHARE = 0.15  # of bookings: two people want the same slot
 CHANGE_AHEAD_MIN = 120  # nobody moves an appointment at the last moment
-HOLD_PATIENCE_S = 12.0
-HOLD_EVERY_S = 1.0
 KNOWN_EVERY_S = 0.2
 
 
@@ -52,6 +47,7 @@ class Appointments:
         self.diary = Diary(time.time(), hour, hospital.real_s, suffix)
         self._patients: list[Person] = []
         self._sessions: list[Booking] = []
+        self._units = Units(hospital)
         self._playing = False
 
     @property
@@ -68,7 +64,7 @@ class Appointments:
         """The units: every protected session has its time."""
         self._playing = True
         for session in self._sessions:
-            self._h.spawn(self._hold, session)
+            self._h.spawn(self._units.hold, session)
 
     # ------------------------------------------------------------ opening
 
@@ -177,7 +173,7 @@ class Appointments:
         if wanted.klass != "P3":
             self._sessions.append(wanted)
             if self._playing:
-                self._h.spawn(self._hold, wanted)
+                self._h.spawn(self._units.hold, wanted)
         return True
 
     def move(self, _: Arrival, intended: float, dice: Dice) -> None:
@@ -228,7 +224,7 @@ class Appointments:
         wanted.etag = answer.headers.get("etag", "")
         return True
 
-    # ------------------------------------------------------------ ask, hold
+    # ------------------------------------------------------------ ask
 
     def ask(self, arrival: Arrival, intended: float, dice: Dice) -> None:
         """A patient asks one channel whether the appointment stands."""
@@ -240,46 +236,6 @@ class Appointments:
         op = self._invoke("appointment.ask", one, intended, target=channel, bound_s=ASK_BOUND_S)
         ask_channel(self._h.callers, op, channel, one.id, one.one.mrn, one.clinic)
 
-    def _hold(self, one: Booking) -> None:
-        """At slot time the unit looks who comes: in scheduling, else on the printed list."""
-        gevent.sleep(max(0.0, one.at - time.time()))
-        intended = time.monotonic()
-        op = self._invoke("session.held", one, intended, value=one.service, bound_s=HOLD_PATIENCE_S)
-        trouble = ""
-        while time.monotonic() < intended + HOLD_PATIENCE_S:
-            for place, look in (("scheduling", self._in_book), (LISTS, self._on_list)):
-                op.attempts += 1
-                status, trouble = look(one)
-                if status in STANDS:
-                    op.ok("seen", place, one.one.mrn, status)
-                    return
-                if status == "cancelled":
-                    op.refused(f"{place}: it is cancelled there", place)
-                    return
-            gevent.sleep(HOLD_EVERY_S)
-        op.refused(f"it stands nowhere: {trouble}")
-
-    def _in_book(self, one: Booking) -> tuple[str, str]:
-        """(status or empty, trouble) as scheduling shows it."""
-        ask = Ask("GET", f"/fhir/Appointment/{one.id}", headers=marks(one.klass, one.clinic))
-        try:
-            answer = self._h.callers.attempt("scheduling", ask, READ_S)
-        except NoAnswer as silence:
-            return "", f"scheduling: {silence.reason}"
-        if not answer.good:
-            return "", f"scheduling: {answer.status}"
-        return str(msgspec.json.decode(answer.body).get("status", "")), ""
-
-    def _on_list(self, one: Booking) -> tuple[str, str]:
-        """(word or empty, trouble) as the printed list has it."""
-        ask = question(LISTS, one.id, one.one.mrn, one.clinic)
-        try:
-            answer = self._h.callers.attempt(LISTS, ask, READ_S)
-        except NoAnswer as silence:
-            return "", f"{LISTS}: {silence.reason}"
-        word = word_at(LISTS, answer, one.id) if answer.good else ""
-        return word, "" if answer.good else f"{LISTS}: {answer.status}"
-
     def _invoke(
         self, kind: str, one: Booking, intended: float, bound_s: float = WRITE_PATIENCE_S,
         target: str = "scheduling", value: str = "",
@@ -288,37 +244,3 @@ class Appointments:
             kind, one.klass, intended, bound_s, key=one.id, subject=one.one.mrn,
             ward=one.clinic, target=target, value=value,
         )  # fmt: skip
-
-
-def service_of(number: int) -> str:
-    """The service of the how manieth session: mostly P2, some P0 and P1."""
-    if number % SURGERY_EVERY == SURGERY_EVERY - 1:
-        return "vital-surgery"
-    if number % EXAM_EVERY == EXAM_EVERY - 1:
-        return "inpatient-exam"
-    return SESSIONS[number % len(SESSIONS)]
-
-
-def appointment_form(one: Booking, status: str = "booked") -> forms.Form:
-    """The FHIR Appointment."""
-    actors = (f"Patient/{one.one.mrn}", f"Location/{one.clinic}")
-    return {
-        "resourceType": "Appointment",
-        "identifier": [{"system": SYSTEM, "value": one.id}],
-        "status": status,
-        "serviceType": [{"coding": [{"code": one.service}]}],
-        "slot": [{"reference": f"Slot/{one.slot}"}],
-        "start": datetime.fromtimestamp(one.at, UTC).isoformat(timespec="milliseconds"),
-        "participant": [{"actor": {"reference": actor}, "status": "accepted"} for actor in actors],
-        "extension": [{"url": PHONE, "valueString": phone_of(one.one.mrn)}],
-    }
-
-
-def patient_of(body: bytes) -> str:
-    """The mrn in an Appointment resource; empty when it names none."""
-    try:
-        actors = [each["actor"]["reference"] for each in msgspec.json.decode(body)["participant"]]
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return ""
-    names = (actor.removeprefix("Patient/") for actor in actors if actor.startswith("Patient/"))
-    return next(names, "")
