@@ -10,49 +10,42 @@ traceback because a peer sent nonsense: that becomes one line of the log.
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import pydicom.config
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import _config as pynetdicom_config
-from pynetdicom import build_context, build_role, evt
-from pynetdicom.ae import ApplicationEntity
+from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
-from stacks.hospital.imaging.instances import STORAGE, Encoded
-from stacks.hospital.log import Log, describe
-from stacks.hospital.settings import Address, SettingsError, address
-
-VERIFICATION = "1.2.840.10008.1.1"
-COMMITMENT = "1.2.840.10008.1.20.1"
-"""Storage Commitment Push Model; its well-known instance is COMMITMENT_INSTANCE."""
-COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
-TITLE_CHARS = 16
-UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-ANYBODY = "*"
-SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
-PENDING = 0xFF00
-STOP_S = 1.0
-"""How long a stopping listener lets running associations come to their end."""
-LINES_PER_S = 20
-"""Most lines of the log that peers' nonsense may cause in a second."""
-Handler = tuple[Any, Callable[..., Any]]
-
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-pynetdicom_config.LOG_HANDLER_LEVEL = "none"
-pynetdicom_config.LOG_REQUEST_IDENTIFIERS = False
-pynetdicom_config.LOG_RESPONSE_IDENTIFIERS = False
+from stacks.hospital.imaging.dicom_terms import (
+    ANYBODY,
+    COMMITMENT,
+    COMMITMENT_INSTANCE,
+    OUT_OF_RESOURCES,
+    PENDING,
+    SUCCESS,
+    TITLE_CHARS,
+    UNCOMPRESSED,
+    USUAL,
+    VERIFICATION,
+    Bounds,
+    Handler,
+    caller_of,
+    connection_opened,
+    contexts,
+    entity,
+    known_callers,
+    known_peers,
+    storage_contexts,
+    title_of,
+)
+from stacks.hospital.imaging.instances import Encoded
+from stacks.hospital.imaging.listening import Listening, Scp, listen
+from stacks.hospital.log import describe
+from stacks.hospital.settings import Address
 
 
 class AssociationError(Exception):
@@ -67,90 +60,6 @@ class AssociationLost(Exception):
     """The association broke or the peer did not answer in time: the outcome is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Longest waits of an association in real seconds."""
-
-    connect_s: float = 3.0
-    negotiate_s: float = 5.0
-    answer_s: float = 15.0
-    """For the answer to one request."""
-    idle_s: float = 60.0
-    """An association on which nothing moves for so long is aborted."""
-    stall_s: float = 20.0
-    """For the rest of a message that has begun, in either direction."""
-    nodelay: bool = True
-    """TCP_NODELAY; off only to measure what it is worth."""
-
-
-def title_of(service: str) -> str:
-    """The AE title of a service: PACS_A for pacs-a. Raises: ValueError if it does not fit."""
-    title = service.upper().replace("-", "_")
-    if not 0 < len(title) <= TITLE_CHARS:
-        raise ValueError(f"{title!r} is no AE title: 1 to {TITLE_CHARS} characters")
-    return title
-
-
-def known_peers(environment: Mapping[str, str]) -> dict[str, Address]:
-    """AE title → address, from LINK_X_DICOM and DICOM_PEERS ("AE=host:port,...").
-
-    Raises: SettingsError for a malformed DICOM_PEERS.
-    """
-    found: dict[str, Address] = {}
-    for variable, text in environment.items():
-        if variable.startswith("LINK_") and variable.endswith("_DICOM") and text:
-            found[variable[len("LINK_") : -len("_DICOM")]] = address(variable, text)
-    for part in filter(None, environment.get("DICOM_PEERS", "").split(",")):
-        title, equals, where = part.strip().partition("=")
-        if not equals or not 0 < len(title) <= TITLE_CHARS:
-            raise SettingsError(f"DICOM_PEERS: {part!r} is not AE=host:port; correct it")
-        found[title] = address("DICOM_PEERS", where)
-    return found
-
-
-def known_callers(environment: Mapping[str, str]) -> frozenset[str] | None:
-    """The AE titles that DICOM_CALLERS adds; None = anybody may call (`*`)."""
-    titles = {one.strip() for one in environment.get("DICOM_CALLERS", "").split(",")} - {""}
-    return None if ANYBODY in titles else frozenset(titles)
-
-
-def contexts(
-    sop_classes: Sequence[str], transfer_syntaxes: Sequence[str] = UNCOMPRESSED
-) -> list[PresentationContext]:
-    """One presentation context per SOP class; commitment is offered in both roles."""
-    found = []
-    for one in sop_classes:
-        context = build_context(one, list(transfer_syntaxes))
-        if one == COMMITMENT:
-            context.scu_role = context.scp_role = True
-        found.append(context)
-    return found
-
-
-def storage_contexts() -> list[PresentationContext]:
-    """Contexts to send images of our modalities as they are encoded, and to ping."""
-    return contexts([VERIFICATION]) + contexts(list(STORAGE.values()), UNCOMPRESSED[:1])
-
-
-def connection_opened(event: Any, bounds: Bounds) -> None:
-    """Small messages leave at once (else 40 ms of delayed ACK each), and no stall is endless."""
-    wrapped = event.assoc.dul.socket
-    if wrapped is None or wrapped.socket is None:
-        return
-    if bounds.nodelay:
-        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    wrapped.socket.settimeout(bounds.stall_s)
-
-
-def _entity(title: str, bounds: Bounds) -> ApplicationEntity:
-    entity = ApplicationEntity(ae_title=title)
-    entity.connection_timeout = bounds.connect_s
-    entity.acse_timeout = bounds.negotiate_s
-    entity.dimse_timeout = bounds.answer_s
-    entity.network_timeout = bounds.idle_s
-    return entity
-
-
 def associate(
     where: Address,
     called: str,
@@ -158,7 +67,7 @@ def associate(
     asked: Sequence[PresentationContext],
     *,
     handlers: Sequence[Handler] = (),
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = USUAL,
     reporting: bool = False,
 ) -> Association:
     """Open an association; `reporting` asks for the SCP role of commitment (to send reports).
@@ -169,7 +78,7 @@ def associate(
     roles: list[Any] = [build_role(COMMITMENT, scp_role=True)] if reporting else []
     opened = (evt.EVT_CONN_OPEN, lambda event: connection_opened(event, bounds))
     try:
-        open_ = _entity(calling, bounds).associate(
+        open_ = entity(calling, bounds).associate(
             where.host, where.port, contexts=list(asked), ae_title=called, ext_neg=roles,
             evt_handlers=[opened, *handlers],
         )  # fmt: skip
@@ -196,7 +105,7 @@ def association(
     contexts: Sequence[PresentationContext],
     *,
     handlers: Sequence[Handler] = (),
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = USUAL,
     reporting: bool = False,
 ) -> Iterator[Association]:
     """Like `associate`; released at the end of the block, aborted when the block raises."""
@@ -262,128 +171,32 @@ def received(event: Any) -> Encoded:
     )  # fmt: skip
 
 
-def caller_of(event: Any) -> str:
-    """The AE title of who called."""
-    return str(event.assoc.requestor.ae_title).strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """How a service listens for associations."""
-
-    title: str
-    bind: Address
-    contexts: Sequence[PresentationContext]
-    handlers: Sequence[Handler]
-    callers: frozenset[str] | None = None
-    """Calling AE titles that are let in; None = anybody."""
-    bounds: Bounds = Bounds()
-    max_associations: int = 64
-
-
-class Scp:
-    """A running listener; `associations` counts open ones."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self._running = True
-
-    @property
-    def port(self) -> int:
-        """Where it listens really (for a bind to port 0)."""
-        return int(self._server.server_address[1])
-
-    @property
-    def associations(self) -> int:
-        """How many associations are open."""
-        return len(self._server.active_associations)
-
-    def stop(self) -> None:
-        """Take no new associations, let running ones end within STOP_S, abort the rest."""
-        if not self._running:
-            return
-        self._running = False
-        self._server.shutdown()
-        threads: list[Association] = self._server.active_associations
-        for one in threads:
-            one.join(STOP_S / max(1, len(threads)))
-        for one in threads:
-            if one.is_established:
-                one.abort()
-
-
-def listen(listening: Listening, log: Log) -> Scp:
-    """Listen in threads of its own. Raises: OSError when the address cannot be used."""
-    _quieten(log)
-    bounds = listening.bounds
-    entity = _entity(listening.title, bounds)
-    entity.require_called_aet = True
-    entity.require_calling_aet = sorted(listening.callers or ())
-    entity.maximum_associations = listening.max_associations
-
-    def rejected(event: Any) -> None:
-        asked = event.assoc.requestor.primitive
-        log.warn(
-            "association_rejected", calling=str(asked.calling_ae_title).strip(),
-            called=str(asked.called_ae_title).strip(), reason=_reason(event),
-        )  # fmt: skip
-
-    def accepted(event: Any) -> None:
-        for one in event.assoc.rejected_contexts:
-            log.warn(
-                "context_refused", calling=caller_of(event), sop_class=str(one.abstract_syntax),
-                transfer_syntax=str(one.transfer_syntax[0] if one.transfer_syntax else ""),
-            )  # fmt: skip
-
-    always: list[Handler] = [
-        (evt.EVT_CONN_OPEN, lambda event: connection_opened(event, bounds)),
-        (evt.EVT_REJECTED, rejected),
-        (evt.EVT_ACCEPTED, accepted),
-        (evt.EVT_C_ECHO, lambda _: SUCCESS),
-    ]
-    if listening.callers is not None and not listening.callers:
-        raise ValueError("callers is empty: nobody could call; None means anybody")
-    server = entity.start_server(
-        (listening.bind.host, listening.bind.port), block=False,
-        contexts=list(listening.contexts), evt_handlers=[*always, *listening.handlers],
-    )  # fmt: skip
-    assert server is not None
-    return Scp(server)
-
-
-def _reason(event: Any) -> str:
-    answer = event.assoc.acceptor.primitive
-    return str(getattr(answer, "reason_str", "")) or "rejected"
-
-
-class _OneLine(logging.Handler):
-    """What pynetdicom calls an error (mostly a peer's nonsense) as a line of our log."""
-
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.ERROR)
-        self._log = log
-        self._since, self._said = 0.0, 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        lines = record.getMessage().strip().splitlines()
-        reason = lines[0] if lines else ""
-        if record.exc_info and record.exc_info[1] is not None:
-            reason = describe(record.exc_info[1])
-        now = time.monotonic()
-        if now - self._since >= 1.0:
-            self._since, self._said = now, 0
-        self._said += 1
-        if self._said <= LINES_PER_S:
-            self._log.warn("dicom_trouble", reason=reason)
-
-
-_QUIET = threading.Lock()
-
-
-def _quieten(log: Log) -> None:
-    with _QUIET:
-        logger = logging.getLogger("pynetdicom")
-        if not any(isinstance(one, _OneLine) for one in logger.handlers):
-            logger.addHandler(_OneLine(log))
-            logger.setLevel(logging.ERROR)
-            logger.propagate = False
+__all__ = [
+    "ANYBODY",
+    "COMMITMENT",
+    "COMMITMENT_INSTANCE",
+    "OUT_OF_RESOURCES",
+    "PENDING",
+    "SUCCESS",
+    "TITLE_CHARS",
+    "UNCOMPRESSED",
+    "VERIFICATION",
+    "AssociationError",
+    "AssociationLost",
+    "Bounds",
+    "Handler",
+    "Listening",
+    "Scp",
+    "associate",
+    "association",
+    "caller_of",
+    "connection_opened",
+    "contexts",
+    "known_callers",
+    "known_peers",
+    "listen",
+    "received",
+    "storage_contexts",
+    "store",
+    "title_of",
+]
