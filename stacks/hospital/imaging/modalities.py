@@ -39,15 +39,8 @@ from stacks.hospital.imaging.association import (
     listen,
     title_of,
 )
-from stacks.hospital.imaging.buffer import (
-    BOUNDS,
-    IDLE_S,
-    Carrier,
-    Desk,
-    Duty,
-    Route,
-    run_with_threads,
-)
+from stacks.hospital.imaging.buffer import BOUNDS, IDLE_S, Carrier, Route
+from stacks.hospital.imaging.buffer_threads import Desk, Duty, run_with_threads
 from stacks.hospital.imaging.instances import (
     STORAGE,
     Encoded,

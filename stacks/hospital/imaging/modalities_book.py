@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stacks.hospital.bugs import planted
-from stacks.hospital.imaging.buffer import Desk, Load
+from stacks.hospital.imaging.buffer import Load
+from stacks.hospital.imaging.buffer_threads import Desk
 from stacks.hospital.imaging.commitment import Item, Report, new_transaction
 from stacks.hospital.imaging.instances import Encoded, Examination
 

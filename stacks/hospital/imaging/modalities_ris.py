@@ -29,11 +29,10 @@ from stacks.hospital.imaging.buffer import (
     IDLE_S,
     LONGEST_PAUSE_S,
     POLL_S,
-    Desk,
-    Duty,
     Route,
     Trip,
 )
+from stacks.hospital.imaging.buffer_threads import Desk, Duty
 from stacks.hospital.imaging.instances import Examination, series_uid, uid
 from stacks.hospital.log import Log
 

@@ -40,7 +40,8 @@ from stacks.hospital.imaging.association import (
     received,
     title_of,
 )
-from stacks.hospital.imaging.buffer import BOUNDS, Carrier, Desk, Duty, Route, run_with_threads
+from stacks.hospital.imaging.buffer import BOUNDS, Carrier, Route
+from stacks.hospital.imaging.buffer_threads import Desk, Duty, run_with_threads
 from stacks.hospital.imaging.instances import STORAGE, Encoded, decode
 from stacks.hospital.imaging.router_bypass import Bypass
 from stacks.hospital.imaging.router_commitment import Asker

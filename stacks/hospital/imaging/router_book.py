@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stacks.hospital.imaging.buffer import Desk, Load
+from stacks.hospital.imaging.buffer import Load
+from stacks.hospital.imaging.buffer_threads import Desk
 from stacks.hospital.imaging.commitment import Item, Report
 from stacks.hospital.imaging.instances import Encoded
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from stacks.hospital.bugs import planted
 from stacks.hospital.imaging import router_book
-from stacks.hospital.imaging.buffer import Carrier, Desk, Duty
+from stacks.hospital.imaging.buffer import Carrier
+from stacks.hospital.imaging.buffer_threads import Desk, Duty
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Settings, SettingsError
 

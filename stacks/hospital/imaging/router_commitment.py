@@ -22,7 +22,8 @@ from stacks.hospital.imaging.association import (
     associate,
     contexts,
 )
-from stacks.hospital.imaging.buffer import BOUNDS, IDLE_S, Duty, Route
+from stacks.hospital.imaging.buffer import BOUNDS, IDLE_S, Route
+from stacks.hospital.imaging.buffer_threads import Duty
 from stacks.hospital.imaging.router_book import Destination
 from stacks.hospital.log import Log, describe
 from stacks.hospital.store import StoreError

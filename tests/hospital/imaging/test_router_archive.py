@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..programs import Program, free_port, until
@@ -16,16 +18,19 @@ WITHIN_S = 40.0
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def department(tmp_path: Path) -> Iterator[dict[str, Program]]:
+@pytest.fixture(params=["archive", "orthanc"])
+def department(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Program]]:
     """Everything of imaging but the viewer, started."""
+    if request.param == "orthanc" and shutil.which("Orthanc") is None:
+        pytest.skip("Orthanc is not installed")
     dicom = {name: free_port() for name in ("router", "ear", "a", "b", "ris")}
     found = {
         name: Program(
-            "imaging.archive",
+            "imaging.pacs",
             tmp_path / name,
             {
                 "SERVICE_NAME": name,
+                "PACS_KIND": request.param,
                 "BIND_DICOM": f"{HOST}:{dicom[name[-1]]}",
                 "LINK_DICOM_ROUTER_DICOM": f"{HOST}:{dicom['router']}",
             },
@@ -49,11 +54,21 @@ def department(tmp_path: Path) -> Iterator[dict[str, Program]]:
     found["modalities"], _ = modalities(
         tmp_path, {"DICOM_ROUTER": dicom["router"], "RIS": dicom["ris"]}, dicom=dicom["ear"]
     )
-    for program in found.values():
-        program.start()
+    for name, program in found.items():
+        program.start(ready=not name.startswith("pacs"))
+    for name in ("pacs-a", "pacs-b"):
+        until(f"{name} ready", WITHIN_S, lambda name=name: _answers(found[name]))  # type: ignore[misc]
     yield found
     for program in found.values():
         program.__exit__(None, None, None)
+
+
+def _answers(program: Program) -> bool:
+    try:
+        answer = program.http.get("/dicom-web/studies", params={"limit": "1"})
+    except httpx.HTTPError:
+        return False
+    return answer.status_code in (200, 204)
 
 
 def _instances(program: Program) -> dict[str, str]:
@@ -84,7 +99,8 @@ def test_a_study_reaches_both_archives_and_radiology_though_one_archive_was_kill
     until("some sent", WITHIN_S, lambda: _buffer(scanners)["held"] < 60 and _instances(b))
     a.end(signal.SIGKILL)
     until("deleted", WITHIN_S, lambda: _buffer(scanners)["deleted"] == 60)
-    a.start()
+    a.start(ready=False)
+    until("A ready", WITHIN_S, lambda: _answers(a))
     kept = {row["key"] for row in rows(scanners) if row["kind"] == "instance"}
     until("A has all", WITHIN_S, lambda: set(_instances(a)) == kept)
     assert set(_instances(b)) == kept
