@@ -6,6 +6,7 @@ It touches nothing but the run folder, so it can be done again later with nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import msgspec
 
@@ -14,7 +15,12 @@ from chaos.claims import Claim
 from chaos.claims.judge import judge
 from chaos.journal.history import History
 from chaos.run import Run, write_atomically
+from chaos.stack import Stack
+from chaos.terms import NO_WORDS, Terms
 from chaos.verdict import Judgement
+
+STACKS = "hospital_chaos.stacks"
+"""Entry points that make stacks."""
 
 
 def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
@@ -34,15 +40,33 @@ def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
 def write_report(run: Run, history: History, judgement: Judgement) -> None:
     """Write report.html, summary.md and junit.xml again from what was judged."""
     command, folder, story = run.command, run.path.name, run.story
+    terms = words(run, history)
     pages = {
-        "report.html": report.html(history, judgement, command=command, folder=folder, story=story),
+        "report.html": report.html(
+            history, judgement, command=command, folder=folder, story=story, terms=terms
+        ),
         "summary.md": report.markdown(
-            history, judgement, command=command, folder=folder, story=story
+            history, judgement, command=command, folder=folder, story=story, terms=terms
         ),
         "junit.xml": report.junit(judgement, command=command, folder=folder),
     }
     for name, text in pages.items():
         write_atomically(run.path / name, text.encode())
+
+
+def words(run: Run, history: History) -> Terms:
+    """The stack's words that the run folder keeps; a folder from before they were kept gets those
+    of the installed stack of that name, and the journal's own names where none is installed."""
+    if run.terms is not None:
+        return run.terms
+    stack = history.run.stack if history.run else ""
+    for point in entry_points(group=STACKS, name=stack):
+        try:
+            made = point.load()()
+        except Exception:  # words are a courtesy: a stack that does not load spoils no report
+            return NO_WORDS
+        return made.terms if isinstance(made, Stack) else NO_WORDS
+    return NO_WORDS
 
 
 def read_judgement(run: Run) -> Judgement:

@@ -138,6 +138,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
             defect=stack.defect,
             experiment=request.node.nodeid,
             story=rehearsal.story,
+            terms=stack.terms,
         )
         request.node.user_properties.append(("hospital_chaos_folder", run.folder))
         request.node.user_properties.append(("hospital_chaos_command", run.command))

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from chaos.terms import Terms
+
 FOLDER_TRIES = 100  # several runs of the same name and seed may begin in the same second
 
 
@@ -35,6 +37,7 @@ class Run(msgspec.Struct, frozen=True):
     experiment: str = ""  # pytest node id
     story: str = ""
     machine: str = ""
+    terms: Terms | None = None  # the stack's words for reports; None in folders of old
 
     @property
     def path(self) -> Path:

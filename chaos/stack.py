@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chaos.terms import NO_WORDS, Terms
+
 
 class TopologyError(ValueError):
     """A stack that contradicts itself, or a name that is not in it."""
@@ -94,8 +96,9 @@ class Stack:
 
     `outside` are callers that are not services (wards, admission desk): their links have proxies
     as well. `audit` is the program that reads every store after the traffic has stopped; `load`
-    opens the traffic in a web UI. `speed` is hospital seconds per real second (human durations
-    only); `defect` names the one planted defect that is switched on, if any.
+    opens the traffic in a web UI; `terms` are its words for reports. `speed` is hospital seconds
+    per real second (human durations only); `defect` names the one planted defect that is switched
+    on, if any.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Stack:
     outside: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
     load: tuple[str, ...] = ()
+    terms: Terms = field(default=NO_WORDS, compare=False)
     speed: float = 1.0
     defect: str = ""
     env: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chaos.report.page import html
 from chaos.report.summary import markdown, plain
-from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.xunit import junit
+from chaos.terms import Terms
 
-__all__ = ["HOSPITAL", "Terms", "html", "junit", "markdown", "plain"]
+__all__ = ["Terms", "html", "junit", "markdown", "plain"]

@@ -6,6 +6,7 @@ It judges nothing, and an event that it does not know leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from chaos.journal.history import History
 from chaos.journal.ops import Outcome
@@ -20,17 +21,19 @@ from chaos.report.tally import (
     bin_width,
     counted,
 )
-from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import FaultLane, Moment, Timeline, Window
-from chaos.report.wording import because
+from chaos.report.wording import because, visible
+from chaos.terms import NO_WORDS, Terms
 
 DURATION_MAX_S = 366 * 86_400.0
 """No run lasts longer; a journal that says so has a broken clock, and must not break the page."""
 SPEED_MAX = 1e6
+ACTS_MAX = 50
+ACT_CHARS_MAX = 120
 WINDOW_WORDS = {"warmup": "Warm-up", "fault": "Fault window", "settle": "Settling"}
 
 
-def timeline_of(history: History, terms: Terms = HOSPITAL) -> Timeline:
+def timeline_of(history: History, terms: Terms = NO_WORDS) -> Timeline:
     """The whole run on one axis of seconds; second 0 is the run's first event."""
     run = history.run
     start_t = run.t if run else history.start
@@ -45,7 +48,7 @@ def timeline_of(history: History, terms: Terms = HOSPITAL) -> Timeline:
         _seen(history, start_t), bin_s=bin_s, duration_s=duration_s, during=during, terms=terms
     )
     moments = [*fault_moments, *service_moments, *_window_moments(windows)]
-    moments += _other_moments(history, clock)
+    moments += [*_other_moments(history, clock), *_acts(history, clock, terms)]
     return Timeline(
         name=run.name if run else "",
         seed=run.seed if run else None,
@@ -126,6 +129,18 @@ def _window_moments(windows: tuple[Window, ...]) -> Iterator[Moment]:
             yield Moment(w.end_s, because(f"{word} ends", w.reason), 1)
         else:
             yield Moment(w.end_s, because(f"{word} ends without what it waited for", w.reason), 0)
+
+
+def _acts(history: History, clock: Clock, terms: Terms) -> Iterator[Moment]:
+    """What people decided and did, one by one; a flood of it is told no further."""
+    for kind, words in terms.acts.items():
+        for op in islice(history.ops(kind), ACTS_MAX):
+            what = visible(op.value or op.key, ACT_CHARS_MAX)
+            if op.ok:
+                yield Moment(clock.at(op.ended), because(words, what))
+            else:
+                why = visible(op.reason, ACT_CHARS_MAX) or "no answer"
+                yield Moment(clock.at(op.intended), f"{because(words, what)}, in vain ({why})", 0)
 
 
 def _other_moments(history: History, clock: Clock) -> Iterator[Moment]:

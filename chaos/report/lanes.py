@@ -25,9 +25,9 @@ from chaos.report.labels import NAME_X, SMALL
 from chaos.report.latency_lanes import latency_rows, turnaround_rows
 from chaos.report.operation_lanes import operation_rows
 from chaos.report.service_lanes import fault_rows, service_rows
-from chaos.report.terms import Terms
 from chaos.report.timeline import FaultLane, Timeline, Window
 from chaos.report.wording import duration, hospital_time, number, visible
+from chaos.terms import Terms
 
 WIDE = (860.0, 178.0, 12.0)  # width, left, right: on A4 the small text is still 7 points high
 NARROW = (380.0, 4.0, 10.0)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from chaos.report.drawing import Frame, Line, Path, Rect, Row, Shape, Text, px
 from chaos.report.labels import heading, lane_name
-from chaos.report.terms import Terms
 from chaos.report.timeline import Bin, ClassLane, Timeline
 from chaos.report.wording import duration, hospital_time, latency, number, visible
+from chaos.terms import Terms
 
 TALL = 46.0
 TOP = 12.0  # room above the scale for operations that were never answered

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from chaos.report.drawing import Frame, Line, Rect, Row, Shape, px
 from chaos.report.labels import heading, lane_name, remark
-from chaos.report.terms import Terms
 from chaos.report.timeline import Bin, ClassLane, Timeline
 from chaos.report.wording import duration, number, visible
+from chaos.terms import Terms
 
 TALL = 36.0
 FAILED_MIN_PX = 2.5

@@ -38,7 +38,6 @@ from chaos.report.story import (
     patients,
     patients_sentence,
 )
-from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import Moment, Timeline
 from chaos.report.wording import (
     count,
@@ -48,6 +47,7 @@ from chaos.report.wording import (
     number,
     visible,
 )
+from chaos.terms import NO_WORDS, Terms
 from chaos.verdict import Judgement, Verdict
 
 MOMENTS_MAX = 80
@@ -91,7 +91,7 @@ def html(
     folder: str = "",
     story: str = "",
     lines: Mapping[str, str] | None = None,
-    terms: Terms = HOSPITAL,
+    terms: Terms = NO_WORDS,
 ) -> str:
     """The page as text; the same history and judgement always give the same bytes.
 

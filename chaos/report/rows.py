@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from chaos.report.evidence import Cited, cited
 from chaos.report.lives import UNDONE_BY
-from chaos.report.terms import Terms
 from chaos.report.timeline import Check, FaultLane, Moment, Tally
 from chaos.report.wording import at, clip, count, duration, hospital_time, latency, number, visible
+from chaos.terms import Terms
 from chaos.verdict import Verdict
 
 AS_PLANNED = UNDONE_BY["block"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chaos.report.terms import Terms
 from chaos.report.timeline import ClassTally, Timeline
 from chaos.report.wording import count, duration, latency, listed, number, percent, visible
+from chaos.terms import Terms
 from chaos.verdict import Finding, Judgement, Verdict
 
 STORIES_MAX = 4

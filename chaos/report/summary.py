@@ -11,9 +11,9 @@ from chaos.journal.history import History
 from chaos.report.fold import timeline_of
 from chaos.report.page import ordered, reproduction, tally
 from chaos.report.story import Banner, banner, patients_sentence
-from chaos.report.terms import HOSPITAL, Terms
 from chaos.report.timeline import Timeline
 from chaos.report.wording import duration, instant, number, visible
+from chaos.terms import NO_WORDS, Terms
 from chaos.verdict import Finding, Judgement
 
 SIGNS = {
@@ -34,7 +34,7 @@ def markdown(
     command: str = "",
     folder: str = "",
     story: str = "",
-    terms: Terms = HOSPITAL,
+    terms: Terms = NO_WORDS,
 ) -> str:
     """GitHub-flavoured Markdown: outcome, what it means, the verdict table, how to reproduce."""
     timeline = timeline_of(history, terms)
@@ -85,7 +85,7 @@ def plain(
     command: str = "",
     folder: str = "",
     story: str = "",
-    terms: Terms = HOSPITAL,
+    terms: Terms = NO_WORDS,
 ) -> str:
     """A dozen lines for a terminal or a log: no colour, no control character, no table borders."""
     timeline = timeline_of(history, terms)

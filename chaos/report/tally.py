@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chaos.report.terms import Terms
 from chaos.report.timeline import Bin, ClassLane, ClassTally, Tally
+from chaos.terms import Terms
 
 BINS_MAX = 120
 CLASSES_MAX = 8

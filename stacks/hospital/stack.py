@@ -20,6 +20,7 @@ from chaos.stack import Room, Stack, TopologyError
 from stacks.hospital import departments as plan
 from stacks.hospital.bugs import BUGS, VARIABLE
 from stacks.hospital.departments import Department
+from stacks.hospital.terms import HOSPITAL as WORDS
 
 DEFAULT_SPEED = 60.0
 ROOMS = (
@@ -65,6 +66,7 @@ def hospital(
         outside=tuple(dict.fromkeys(caller for one in chosen for caller in one.outside)),
         audit=AUDIT,
         load=LOAD_UI,
+        terms=WORDS,
         env={"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted},
         speed=speed,
         defect=planted,

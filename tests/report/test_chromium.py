@@ -12,6 +12,7 @@ import pytest
 
 from chaos import report
 from chaos.journal.history import History
+from stacks.hospital.terms import HOSPITAL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSER_S = 60
@@ -49,7 +50,7 @@ def chromium(tmp_path: Path, *args: str) -> str:
 @pytest.fixture
 def page(saint_luc: ModuleType, history: History, tmp_path: Path) -> Path:
     file = tmp_path / "report.html"
-    text = report.html(history, saint_luc.judgement(), command=saint_luc.COMMAND)
+    text = report.html(history, saint_luc.judgement(), command=saint_luc.COMMAND, terms=HOSPITAL)
     file.write_text(text, encoding="utf-8")
     return file
 

@@ -24,7 +24,7 @@ from chaos.report.drawing import (
 from chaos.report.fold import timeline_of
 from chaos.report.lanes import drawn
 from chaos.report.operation_lanes import FAILED_MIN_PX
-from chaos.report.terms import HOSPITAL
+from stacks.hospital.terms import HOSPITAL
 
 
 def crowd(saint_luc: ModuleType) -> History:
@@ -48,7 +48,7 @@ def test_shapes_stay_in_their_frame(
 ) -> None:
     """No box or text leaves its strip, and no strip is taller than a printed page allows."""
     one = {"day": history, "crowd": crowd(saint_luc), "empty": History.of({})}[which]
-    for strip in drawn(timeline_of(one), HOSPITAL, narrow=narrow):
+    for strip in drawn(timeline_of(one, HOSPITAL), HOSPITAL, narrow=narrow):
         assert 0 < strip.height <= STRIP_MAX_PX
         for y, row in strip.rows:
             assert y + row.height <= strip.height + 0.1
@@ -68,8 +68,10 @@ def test_shapes_stay_in_their_frame(
 @pytest.mark.parametrize("narrow", [False, True])
 def test_every_service_class_and_fault_has_its_lane(history: History, narrow: bool) -> None:
     """Names stand beside (or above) their lanes, once each."""
-    texts = [t.text for t in all_texts(drawn(timeline_of(history), HOSPITAL, narrow=narrow))]
-    timeline = timeline_of(history)
+    texts = [
+        t.text for t in all_texts(drawn(timeline_of(history, HOSPITAL), HOSPITAL, narrow=narrow))
+    ]
+    timeline = timeline_of(history, HOSPITAL)
     for service in timeline.services:
         assert texts.count(service.name) == 1
     for fault in timeline.faults:
@@ -97,7 +99,7 @@ def test_one_failure_among_thousands_is_drawn(saint_luc: ModuleType) -> None:
 
 def test_fault_marks_cross_every_strip(history: History) -> None:
     """The shared time axis: each strip shows the same fault lines and shades."""
-    found = drawn(timeline_of(history), HOSPITAL)
+    found = drawn(timeline_of(history, HOSPITAL), HOSPITAL)
     assert len(found) > 1
     kinds = [[(s.cls, getattr(s, "x1", getattr(s, "x", 0))) for s in t.ground] for t in found]
     assert all(k == kinds[0] for k in kinds)

@@ -16,6 +16,7 @@ from chaos import report
 from chaos.journal import events as e
 from chaos.journal.history import History
 from chaos.verdict import Finding, Judgement, Verdict
+from stacks.hospital.terms import HOSPITAL
 
 VOID_TAGS = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = (
@@ -67,8 +68,9 @@ def squeezed(text: str) -> str:
 @pytest.fixture(scope="module")
 def page(saint_luc: ModuleType, history: History) -> str:
     return report.html(
-        history, saint_luc.judgement(), command=saint_luc.COMMAND, folder="run-7", story="Story."
-    )
+        history, saint_luc.judgement(), command=saint_luc.COMMAND, folder="run-7", story="Story.",
+        terms=HOSPITAL,
+    )  # fmt: skip
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
@@ -116,8 +118,9 @@ def test_the_same_run_gives_the_same_bytes(saint_luc: ModuleType, page: str) -> 
         "m = importlib.util.module_from_spec(s); s.loader.exec_module(m)\n"
         "from chaos import report\n"
         "from chaos.journal.history import History\n"
+        "from stacks.hospital.terms import HOSPITAL\n"
         "p = report.html(History.of(m.journal()), m.judgement(), command=m.COMMAND,"
-        " folder='run-7', story='Story.')\n"
+        " folder='run-7', story='Story.', terms=HOSPITAL)\n"
         "sys.stdout.buffer.write(p.encode())\n"
     )
     for seed in ("1", "2"):

@@ -12,12 +12,12 @@ from chaos.journal import events as e
 from chaos.journal.history import History
 from chaos.report.fold import timeline_of
 from chaos.report.tally import BINS_MAX, CLASSES_MAX, KINDS_MAX, REST, Seen, bin_width, counted
-from chaos.report.terms import HOSPITAL
+from stacks.hospital.terms import HOSPITAL
 
 
 def test_the_day_is_folded(history: History) -> None:
     """Services stand in their rooms, faults in their order, windows with their ends."""
-    t = timeline_of(history)
+    t = timeline_of(history, HOSPITAL)
     assert (t.name, t.seed, t.speed, t.complete) == ("saint-luc", 7, 60.0, True)
     assert t.duration_s == pytest.approx(141.9)
     assert [s.room for s in t.services] == ["A"] * 3 + ["B"] * 5 + ["C", "lab"]
@@ -34,7 +34,7 @@ def test_the_day_is_folded(history: History) -> None:
 
 def test_bands_of_a_service_neither_overlap_nor_leave_a_hole(history: History) -> None:
     """Each state lasts until the next one, the last until the run's end."""
-    t = timeline_of(history)
+    t = timeline_of(history, HOSPITAL)
     for service in t.services:
         for one, other in pairwise(service.spans):
             assert one.end_s == other.start_s
@@ -43,7 +43,7 @@ def test_bands_of_a_service_neither_overlap_nor_leave_a_hole(history: History) -
 
 def test_every_operation_is_counted_once(history: History) -> None:
     """Bins, phases and kinds tell the same totals, without lock probes and cut-short ones."""
-    t = timeline_of(history)
+    t = timeline_of(history, HOSPITAL)
     locks = next(k for k in t.kinds if k.name == "copy.write")
     cut_short = sum(k.cut_short for k in t.kinds)
     assert sum(k.asked + k.cut_short for k in t.kinds) == t.operations == history.op_count
@@ -54,7 +54,7 @@ def test_every_operation_is_counted_once(history: History) -> None:
 
 def test_a_refused_lock_probe_is_no_failed_care(history: History) -> None:
     """Writes into the read-only copy must be refused: no class of patients shows them."""
-    t = timeline_of(history)
+    t = timeline_of(history, HOSPITAL)
     locks = next(k for k in t.kinds if k.name == "copy.write")
     assert locks.refused == locks.asked > 0
     refused = sum(b.refused for lane in t.classes for b in lane.bins)
@@ -67,7 +67,9 @@ def test_operations_cut_short_are_no_failures(saint_luc: ModuleType) -> None:
         e.OpInvoked(5_010.0, "a", "stat.turnaround", "P0", 5_010.0),
         e.OpUnknown(5_011.0, "a", "cut short: the traffic was stopped"),
     ]
-    t = timeline_of(History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}))
+    t = timeline_of(
+        History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}), HOSPITAL
+    )
     assert t.kinds[0].cut_short == 1
     assert t.kinds[0].asked == 0
     assert t.classes == ()
@@ -83,7 +85,9 @@ def test_human_durations_stay_out_of_answer_times(saint_luc: ModuleType) -> None
         e.OpInvoked(5_010.0, "c", "stat.turnaround", "P0", 5_010.0),
         e.OpUnknown(5_041.0, "c", "not seen in time"),
     ]
-    t = timeline_of(History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}))
+    t = timeline_of(
+        History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}), HOSPITAL
+    )
     (tally,) = t.class_tallies
     assert tally.before.p95_ms == pytest.approx(20.0)
     assert (tally.before.answered, tally.before.unknown) == (2, 1)
@@ -96,14 +100,16 @@ def test_latency_counts_from_the_intended_start(saint_luc: ModuleType) -> None:
         e.OpInvoked(5_014.0, "a", "chart.read", "P1", 5_010.0),
         e.OpOk(5_014.5, "a", "200"),
     ]
-    t = timeline_of(History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}))
+    t = timeline_of(
+        History.of({"w.jsonl": saint_luc.lines([saint_luc.run_started(), *ops])}), HOSPITAL
+    )
     assert t.kinds[0].max_ms == pytest.approx(4_500)
 
 
 def test_a_killed_run_is_told_as_far_as_it_goes(saint_luc: ModuleType) -> None:
     """Without run.ended and with a fault still on, everything lasts until the last event."""
     until = [x for x in saint_luc.harness() if x.t < 5_060]
-    t = timeline_of(History.of({"harness.jsonl": saint_luc.lines(until)}))
+    t = timeline_of(History.of({"harness.jsonl": saint_luc.lines(until)}), HOSPITAL)
     assert not t.complete
     assert [w.closed for w in t.windows] == [True, False]
     assert t.faults[0].ended_s is None
@@ -116,7 +122,7 @@ def test_a_killed_run_is_told_as_far_as_it_goes(saint_luc: ModuleType) -> None:
 
 def test_an_empty_journal_is_a_timeline_too() -> None:
     """No file, no event: zero seconds and nothing invented."""
-    t = timeline_of(History.of({}))
+    t = timeline_of(History.of({}), HOSPITAL)
     assert (t.duration_s, t.operations, t.services, t.faults) == (0.0, 0, (), ())
     assert t.checks[0].ok is False
 
@@ -125,7 +131,7 @@ def test_a_torn_journal_is_named(saint_luc: ModuleType) -> None:
     """Damage in the middle shows in the checks, with file and line."""
     data = saint_luc.lines(saint_luc.harness()).splitlines(keepends=True)
     data[7] = b'{"e":"window.op\n'
-    t = timeline_of(History.of({"harness.jsonl": b"".join(data)}))
+    t = timeline_of(History.of({"harness.jsonl": b"".join(data)}), HOSPITAL)
     assert t.checks[0].ok is False
     assert "harness.jsonl:8" in t.checks[0].text
 
@@ -140,7 +146,7 @@ def test_a_fault_in_trouble_says_so(saint_luc: ModuleType) -> None:
         e.FaultSeen(5_003.1, "2", "refused"),
         e.FaultStuck(5_009.0, "2", "the proxy does not answer"),
     ]
-    t = timeline_of(History.of({"harness.jsonl": saint_luc.lines(events)}))
+    t = timeline_of(History.of({"harness.jsonl": saint_luc.lines(events)}), HOSPITAL)
     assert ["x still answers" in f.trouble for f in t.faults] == [True, False]
     assert "the proxy does not answer" in t.faults[1].trouble
     assert [c.ok for c in t.checks if c.name.startswith("fault")] == [False, False]
