@@ -15,6 +15,7 @@ from stacks.hospital.traffic.people import Dice
 from stacks.hospital.traffic.schedule import Arrival
 
 OPENING_HANDS = 12
+LAST_WORD_S = 0.5  # whoever waited until the end says for what
 T = TypeVar("T")
 Act = Callable[[Arrival, float, Dice], None]
 """(arrival, intended instant in monotonic seconds, dice)."""
@@ -51,7 +52,7 @@ def each(
     """
     began, pool = time.monotonic(), Pool(OPENING_HANDS)
     works = [pool.spawn(act, thing, end) for thing in things]
-    pool.join(timeout=max(0.0, end - began))
+    pool.join(timeout=max(0.0, end - began) + LAST_WORD_S)
     troubles = [
         work.value if work.successful() else str(work.exception or "it takes too long")
         for work in works

@@ -15,6 +15,7 @@ from chaos.journal.events import AnyEvent, Drained, Record, StoreRead
 from chaos.workload import Workload, WorkloadProcess
 from stacks.hospital import backlog as b
 from stacks.hospital.backlog import Backlog, depths
+from stacks.hospital.imaging import instances
 from stacks.hospital.stack import AUDIT
 from stacks.hospital.traffic.config import Config
 from tests.hospital.traffic.fakes import FakeService, Reply, nobody
@@ -26,10 +27,13 @@ class Archive:
     def __init__(self, *records: dict[str, Any]) -> None:
         self.records = list(records)
         self.queues: dict[str, Any] = {}
+        self.buffer: dict[str, int] = {}
         self.torn = False
         self.service = FakeService(self._behave)
 
     def _behave(self, _: str, path: str, *__: Any) -> Reply:
+        if path == "/buffer":
+            return 200, {}, self.buffer
         if path == "/queues":
             return 200, {}, self.queues
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in self.records)
@@ -139,3 +143,65 @@ def test_queues_are_found_however_they_are_nested() -> None:
     }  # fmt: skip
     assert dict(depths({"depth": 4})) == {"queue": 4}
     assert dict(depths([1, 2])) == {}
+
+
+def test_images_and_notices_are_owed_until_they_are_where_they_belong() -> None:
+    """Held, sent but not committed, queued at the router, a text message not yet tried."""
+    made = {
+        "modalities": Archive(), "dicom-router": Archive(), "sms": Archive(),
+        "scheduling": Archive(),
+    }  # fmt: skip
+    made["modalities"].buffer = {"held": 2, "sent": 3, "committed": 4, "deleted": 4}
+    made["dicom-router"].queues = {"destinations": {"pacs-a": {"depth": 1, "oldest_s": 2.0}}}
+    made["sms"].records = [record("notice", "A1", "pending"), record("notice", "A2", "delivered")]
+    noted: dict[str, float] = {}
+    with Backlog(Config("audit", speed=6_000, direct=direct(made)), noted.__setitem__) as backlog:
+        assert sorted(backlog.owed()) == [
+            "dicom-router holds 1 for pacs-a", "modalities: 2 images held",
+            "modalities: 3 images sent", "sms: 1 notices are pending",
+        ]  # fmt: skip
+        assert noted["modalities:buffer"] == 5
+        made["modalities"].buffer, made["dicom-router"].queues = {}, {}
+        made["sms"].records.pop(0)
+        assert backlog.drain(10) == ""
+    for each in made.values():
+        each.service.close()
+
+
+def test_quiet_outlasts_an_examination_between_two_images() -> None:
+    """A scanner that has just begun owes nothing yet: one more look is not enough."""
+    config = Config("audit", speed=60, direct={"modalities.http": nobody()})
+    assert b.QUIET_LOOKS * b.EVERY_S < 3.0 <= Backlog(config)._quiet_looks() * b.EVERY_S
+    assert Backlog(Config("audit", speed=60))._quiet_looks() == b.QUIET_LOOKS
+
+
+def test_archives_are_read_over_dicomweb_and_said_when_they_are_gone(tmp_path: Path) -> None:
+    """An archive that does not answer is an incomplete store with a reason."""
+    events = audit(tmp_path, {"pacs-a.http": nobody()}, drain_s=0.5)
+    (read,) = of(events, StoreRead)
+    assert (read.store, read.complete, read.records) == ("pacs-a", False, 0)
+    assert read.reason
+
+
+def test_an_archives_images_are_records_by_their_own_pixels(tmp_path: Path) -> None:
+    """Key is the instance, subject whoever the archive files it under, digest that of the bytes."""
+    one = instances.Examination("X1", "CR", "M1", accession="A1")
+    dataset = instances.instance(one, 1)
+    file = instances.part10(instances.encode(dataset))
+
+    def behave(_: str, path: str, *__: Any) -> Reply:
+        if path.startswith("/dicom-web/studies?"):
+            study = {"0020000D": {"vr": "UI", "Value": [one.study_uid]},
+                     "00100020": {"vr": "LO", "Value": ["M1"]}}  # fmt: skip
+            return 200, {}, [study] if "offset=0" in path else []
+        kind = "multipart/related; boundary=b"
+        part = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n--b--\r\n"
+        return 200, {"Content-Type": kind}, part
+
+    archive = FakeService(behave)
+    events = audit(tmp_path, {"pacs-a.http": archive.address}, drain_s=0.5)
+    archive.close()
+    (found,) = of(events, Record)
+    assert (found.store, found.kind, found.key) == ("pacs-a", "instance", dataset.SOPInstanceUID)
+    assert (found.subject, found.digest) == ("M1", instances.pixel_digest(dataset))
+    assert of(events, StoreRead)[0].complete

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stacks.hospital.traffic.appointments import TODAY_SHARE
 from stacks.hospital.traffic.presets import MINIMUM, PRESETS, preset
+from stacks.hospital.traffic.rates import INSTANCES, MIX
 from stacks.hospital.traffic.schedule import (
     BATCH_EVERY_S,
     DAY_S,
@@ -123,3 +125,28 @@ def test_a_batch_asks_for_everything_at_once_and_again_ten_seconds_later() -> No
     flow = Flow("mass.report", "P4", per_s=4.0, shape="batch")
     first = list(islice(arrivals([flow], "seed", 16.0, 60.0), 80))
     assert [a.at_s for a in first] == [0.0] * 40 + [BATCH_EVERY_S] * 40
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_examines_what_it_asks_for(name: str) -> None:
+    """Studies and instances of a fault window reach what IM-1, IM-2 and IM-3 ask for."""
+    one = PRESETS[name]
+    found = first(one.window_s, list(one.flows(4_000, one.speed)))
+    examined = [a.klass for a in found if a.kind == "examination"]
+    instances = sum(INSTANCES[kind] * share / 100 for kind, share in MIX.items())
+    assert len(examined) * instances > one.need("IM-1").asked
+    assert sum(klass in ("P0", "P1") for klass in examined) >= one.need("IM-2").asked
+    assert len(examined) >= one.need("IM-3").asked
+    # Without the record and with radiology's desk away, the stock lasts the window.
+    assert one.orders_ahead >= len(examined) or name == "soak"
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_books_what_it_asks_for(name: str) -> None:
+    """Elective appointments (more than twelve hours ahead) and sessions of a fault window."""
+    one = PRESETS[name]
+    elective = one.bookings
+    assert elective >= max(one.need("SC-1").asked, one.need("SC-3").asked) * 1.1
+    assert elective * (1 - TODAY_SHARE) >= one.need("SC-2").asked * 1.1
+    assert one.window_s * one.sessions_per_s >= one.need("PR-2").asked * 1.1
+    assert one.sessions_s > one.warmup_s + one.window_s + one.after_s
