@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pynetdicom import evt
 
 from stacks.hospital.imaging import commitment
@@ -24,19 +27,32 @@ from stacks.hospital.imaging.association import (
     contexts,
     listen,
     received,
-    storage_contexts,
-    store,
 )
 from stacks.hospital.imaging.buffer import BOUNDS
+from stacks.hospital.imaging.buffer_wire import open_line
 from stacks.hospital.imaging.instances import STORAGE, Encoded, Examination, encode, instance
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
 
-from ..programs import Program, free_port
+from ..programs import Program
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+"""Below the ports that outgoing connections take: a free one stays free until it is used."""
 Decide = Callable[[Encoded, int], int | None]
 """(image, how often it came) → a status to answer with instead of keeping it; None = keep."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    for port in random.sample(PORTS, 50):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port among 50")
 
 
 def keep(_image: Encoded, _times: int) -> int | None:
@@ -149,10 +165,11 @@ def digest(data: bytes) -> str:
 
 def send(port: int, found: Sequence[Encoded], caller: str = "CT1") -> list[int]:
     """C-STORE them one after the other on one association; the statuses."""
-    with association(
-        Address(HOST, port), "DICOM_ROUTER", caller, storage_contexts(), bounds=BOUNDS
-    ) as open_:
-        return [store(open_, one, number) for number, one in enumerate(found, 1)]
+    kinds = sorted({(one.sop_class, one.transfer_syntax) for one in found})
+    line = open_line(Address(HOST, port), "DICOM_ROUTER", caller, kinds, BOUNDS)
+    statuses = [line.store(one, number) for number, one in enumerate(found, 1)]
+    line.release()
+    return statuses
 
 
 def ask(port: int, uid: str, found: Sequence[Encoded], caller: str = "MODALITIES") -> None:
@@ -174,7 +191,7 @@ def router(
         "BIND_DICOM": f"{HOST}:{port}", "HOSPITAL_BUG": bug,
         **{f"LINK_{name}_DICOM": f"{HOST}:{to}" for name, to in links.items()}, **extra,
     }  # fmt: skip
-    return Program("imaging.router", folder / "router", environment), port
+    return _program("imaging.router", folder / "router", environment), port
 
 
 def modalities(
@@ -188,7 +205,18 @@ def modalities(
         "BIND_DICOM": f"{HOST}:{port}", "HOSPITAL_BUG": bug,
         **{f"LINK_{name}_DICOM": f"{HOST}:{to}" for name, to in links.items()}, **extra,
     }  # fmt: skip
-    return Program("imaging.modalities", folder / "modalities", environment), port
+    return _program("imaging.modalities", folder / "modalities", environment), port
+
+
+def _program(module: str, folder: Path, environment: dict[str, str]) -> Program:
+    """A program whose console, too, has a port that stays free."""
+    found = Program(module, folder, environment)
+    found.http.close()
+    found.port = free_port()
+    found.url = f"http://{HOST}:{found.port}"
+    found.http = httpx.Client(base_url=found.url, timeout=10)
+    found.environment["BIND_HTTP"] = f"{HOST}:{found.port}"
+    return found
 
 
 def rows(program: Program) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from stacks.hospital.imaging.modalities_ris import PERFORMED_STEP, WORKLIST, Sch
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
 
-from ..programs import Program, free_port, until
-from .router_stand import HOST, Archive, modalities, router, rows
+from ..programs import Program, until
+from .router_stand import HOST, Archive, free_port, modalities, router, rows
 
 WITHIN_S = 20.0
 RAW = "1.2.840.10008.1.2.1"

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ..programs import Program, free_port, until
-from .router_stand import HOST, modalities, router, rows
+from ..programs import Program, until
+from .router_stand import HOST, free_port, modalities, router, rows
 
 WITHIN_S = 40.0
 pytestmark = pytest.mark.slow

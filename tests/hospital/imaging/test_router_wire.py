@@ -24,8 +24,7 @@ from stacks.hospital.imaging.instances import RAW_EXPLICIT, STORAGE
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
 
-from ..programs import free_port
-from .router_stand import HOST, Archive, images
+from .router_stand import HOST, Archive, free_port, images
 
 BOUNDS = Bounds(connect_s=0.5, negotiate_s=0.5, answer_s=0.5, idle_s=5.0, stall_s=0.5)
 KINDS = [(one, RAW_EXPLICIT) for one in STORAGE.values()]
