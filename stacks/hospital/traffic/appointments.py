@@ -32,6 +32,7 @@ SCHEDULING = ("scheduling",)
 TODAY_SHARE = 0.2
 FIRST_TODAY_MIN, FIRST_SESSION_MIN = 30, 8  # a booking is on the printed lists after five
 TOMORROW_OPENS_MIN = DAY_MIN + 8 * HOUR_MIN
+WELL_AHEAD_MIN = 13 * HOUR_MIN  # SC-2 is about slots more than twelve hours ahead
 FURTHER_DAYS = 5  # of bookings made during the traffic
 SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
 CONTESTED_SHARE = 0.15  # of bookings: two people want the same slot
@@ -101,7 +102,8 @@ class Appointments:
         found = []
         for number in range(self._size.bookings):
             one = self._patients[number % len(self._patients)]
-            earliest = now + FIRST_TODAY_MIN if number < today else TOMORROW_OPENS_MIN
+            tomorrow = max(TOMORROW_OPENS_MIN, now + WELL_AHEAD_MIN)
+            earliest = now + FIRST_TODAY_MIN if number < today else tomorrow
             service = ELECTIVE[number % len(ELECTIVE)]
             name = f"{self._h.prefix}AE-{number}"
             found.append(self.diary.free(name, one, service, earliest))

@@ -196,7 +196,7 @@ PRESETS: Mapping[str, Preset] = {
         Preset("ci", scale=1 / 100, load=1.0, window_s=60, asked={"FO-1": (1, ONE_FAILOVER)}),
         Preset(
             "soak", scale=1 / 20, load=0.5, window_s=600, failover_s=600, settle_s=300,
-            orders_ahead=150, bookings=600, outpatients=200, sessions_per_s=0.2,
+            orders_ahead=450, bookings=600, outpatients=200, sessions_per_s=0.2,
             asked={"FO-1": (1, ONE_FAILOVER)},
         ),
     )

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacks.hospital.traffic import reading_room
 from stacks.hospital.traffic.imaging import Imaging, WaitingRoom, Wish
 from stacks.hospital.traffic.people import Dice
 from stacks.hospital.traffic.reading_room import patient_in
 from stacks.hospital.traffic.schedule import Arrival
-from tests.hospital.traffic.departments import MINUTE_S, Town, somebody
+from tests.hospital.traffic.departments import Town, somebody
 from tests.hospital.traffic.fakes import FakeService, Reply, outcome
 
 
@@ -163,10 +164,13 @@ def test_elective_studies_are_awaited_without_a_record_of_it(floor: Any) -> None
     assert floor.town.ops("study.view") == []
 
 
-def test_a_study_that_nobody_shows_is_given_up_as_unknown(floor: Any) -> None:
+def test_a_study_that_nobody_shows_is_given_up_as_unknown(
+    floor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After five times its bound the reader has a last word."""
+    monkeypatch.setattr(reading_room, "VIEW_BOUND_MIN", 1.0)
     examined(floor)
-    assert until(lambda: floor.town.ended("study.view"), 15 * 5 * MINUTE_S + 4)
+    assert until(lambda: floor.town.ended("study.view"))
     assert floor.town.ops("study.view")[0][1].reason.startswith("nothing within")
 
 
