@@ -184,6 +184,12 @@ def ends(items: Sequence[Op]) -> list[Op]:
     return [items[0], items[-1]] if len(items) > 1 else list(items)
 
 
+def absent(ident: str, statement: str, need: Need, what: str) -> Verdict:
+    """The verdict on a claim about something that the run's topology does not have."""
+    reason = f"No {what} stands in this run's topology."
+    return Verdict(ident, statement, Finding.INCONCLUSIVE, reason, 0, max(1, need.asked))
+
+
 _RANK = (Finding.BROKEN, Finding.VOID, Finding.INCONCLUSIVE, Finding.HELD)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from chaos.claims.kept import Home
 from chaos.journal.history import History
+from chaos.journal.ops import Op
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
 ARCHIVES = ("pacs-a", "pacs-b")
@@ -29,6 +30,7 @@ STORES = (
 )  # fmt: skip
 LABELS = ("analysers", MODALITIES, *ARCHIVES, "emergency-viewer", ROUTER, *CHANNELS)
 """Stores that keep the patient as he was called then, and never hear of a merge."""
+CALLED_OFF, CANCELLED = "appointment.calledoff", "cancelled"
 FINAL = ("final", "corrected")
 RANKS = {"preliminary": 1, "final": 2, "corrected": 3}
 RESULT_AFTER_S = 40 * 60.0
@@ -125,3 +127,12 @@ def homes(history: History) -> Mapping[str, tuple[Home, ...]]:
         for kind, places in HOMES.items()
     }
     return {kind: places for kind, places in found.items() if places}
+
+
+def called_off(history: History) -> Mapping[str, Op]:
+    """Appointment → the first operation that told of its calling off by a decision."""
+    found: dict[str, Op] = {}
+    for op in history.ops(CALLED_OFF):
+        if op.ok and op.key:
+            found.setdefault(op.key, op)
+    return found
