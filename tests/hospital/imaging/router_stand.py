@@ -37,20 +37,22 @@ from stacks.hospital.settings import Address
 from ..programs import Program
 
 HOST = "127.0.0.1"
-PORTS = range(20_000, 32_000)
+PORTS = range(21_000, 32_000)
 """Below the ports that outgoing connections take: a free one stays free until it is used."""
+_GIVEN: set[int] = set()
 Decide = Callable[[Encoded, int], int | None]
 """(image, how often it came) → a status to answer with instead of keeping it; None = keep."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    for port in random.sample(PORTS, 50):
+    """A port that nobody listens on now, never the same twice."""
+    for port in random.sample([one for one in PORTS if one not in _GIVEN], 50):
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
+            _GIVEN.add(port)
             return port
     raise AssertionError("no free port among 50")
 
