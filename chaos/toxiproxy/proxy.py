@@ -270,6 +270,7 @@ class Proxy:
         if toxic.expiry is not None:
             toxic.expiry.cancel()
         if toxic.speaks:
+            toxic.record.close()
             self._past.pop(toxic.name, None)
             self._past[toxic.name] = toxic
             while len(self._past) > MAX_PAST:

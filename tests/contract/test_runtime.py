@@ -196,6 +196,45 @@ def test_a_closed_link_opens_by_itself(runtime: Runtime) -> None:
     assert until(lambda: runtime.look_at_link(LINK, 1).outcome == "answered", 2)
 
 
+def test_a_link_that_two_closed_opens_when_the_last_lets_go(runtime: Runtime) -> None:
+    """Closed under two names: each lets go for itself; opened without a name it opens for all."""
+    for name in ("one", "two"):
+        runtime.set_link(LINK, False, 30, by=name)
+    assert sorted(runtime.link_closed_by(LINK)) == ["one", "two"]
+    runtime.play(runtime.undo_set_link(LINK, by="one"))
+    assert runtime.link_closed_by(LINK) == ("two",)
+    assert not runtime.link_enabled(LINK)
+    runtime.set_link(LINK, True)
+    assert runtime.link_closed_by(LINK) == ()
+    assert runtime.link_enabled(LINK)
+
+
+def test_a_speaking_toxic_keeps_a_record_that_outlives_it(runtime: Runtime) -> None:
+    """Known to the proxies; its record counts what passed, and can be asked when it is gone."""
+    assert {"mllp", "dicom", "http", "latency"} <= set(runtime.toxic_kinds())
+    assert runtime.toxic_record(LINK, "late") is None
+    terms: dict[str, int | str] = {"action": "delay", "delay": 1, "nth": 1}
+    runtime.add_toxic(LINK, Toxic("late", "http", terms), 30)
+    runtime.look_at_link(LINK, 2)
+    record = runtime.toxic_record(LINK, "late")
+    assert record is not None
+    assert (record.seen, record.acted) == (1, 1)
+    runtime.play(runtime.undo_toxics(LINK, ("late",)))
+    assert runtime.toxic_record(LINK, "late") == record
+
+
+def test_a_long_question_and_the_end_of_an_answer_can_be_timed(runtime: Runtime) -> None:
+    """Padding goes through a narrow link slowly; a late end is told apart from a late answer."""
+    runtime.add_toxic(LINK, Toxic("narrow", "bandwidth", {"rate": 50}, "upstream"), 30)
+    assert runtime.look_at_link(LINK, 3, padding=5000).ms >= 99
+    runtime.play(runtime.undo_toxics(LINK, ("narrow",)))
+    runtime.add_toxic(LINK, Toxic("late", "slow_close", {"delay": 120}), 30)
+    met = runtime.look_at_link(LINK, 3, to_end=True)
+    assert met.close_ms >= 118
+    assert met.ms < 100
+    assert runtime.look_at_link(LINK, 3).close_ms == -1
+
+
 def test_a_link_without_a_question_is_only_connected_to(runtime: Runtime) -> None:
     """For plain TCP nothing is asked: an open link is `silent` and says that nothing was asked."""
     met = runtime.look_at_link("ward>echo.echo", 1)

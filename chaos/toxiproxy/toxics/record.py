@@ -81,6 +81,11 @@ class Record:
             if act.talk is talk:
                 act.talk = None
 
+    def close(self) -> None:
+        """The toxic is gone: no connection is watched any more."""
+        for act in self.acts:
+            act.talk = None
+
     def shown(self) -> dict[str, Any]:
         """As the API shows it."""
         return {
