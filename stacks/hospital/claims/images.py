@@ -22,7 +22,7 @@ from chaos.claims.evidence import (
     seconds,
     together,
 )
-from chaos.claims.subject import Merges
+from chaos.claims.subject import MERGE
 from chaos.journal.history import History
 from chaos.journal.ops import Op, Outcome
 from chaos.journal.spans import Injection
@@ -122,7 +122,8 @@ class ImagesKept:
         store = history.stores.get(MODALITIES)
         if store is None or not store.complete:
             return [], []
-        studies, merges = store.shelf("study"), Merges(history)
+        studies = store.shelf("study")
+        merged_ = {name for op in history.ops(MERGE) for name in (op.key, op.subject)}
         lost = [
             op for op in done
             if op.ok and op.answer_value and store.read_from > op.ended
@@ -131,7 +132,7 @@ class ImagesKept:
         shown = {op.key: op for op in history.ops("study.view") if op.value.isdecimal()}
         wanted: Counter[str] = Counter()
         for op in shown.values():
-            if op.intended < store.read_from and not merges.touch(op.subject):
+            if op.intended < store.read_from and op.subject not in merged_:
                 wanted[op.subject] += int(op.value)
         held = Counter(row.subject for row in store.shelf("instance"))
         few = [

@@ -176,7 +176,10 @@ class _Matches:
         placer = study.digest  # empty when the radiographer did not write it down
         order = self._orders.get(row.digest)
         others = {row.subject, order.subject if order else ""} - {""}
-        strange = others - self._merges.ever(subject)
+        strange = {
+            one for one in others - self._merges.ever(subject)
+            if subject not in self._merges.ever(one)
+        }  # fmt: skip
         if strange:
             self._say("wrong", f"Study {study.key} of {subject} was matched to order "
                       f"{row.digest} of another patient ({', '.join(sorted(strange))}).",
