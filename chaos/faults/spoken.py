@@ -159,10 +159,12 @@ def _record(self: Spoken, link: str, runtime: Runtime) -> ToxicRecord:
 
 def _told(self: Spoken, record: ToxicRecord) -> str:
     latest = f", lately {record.latest[-1]}" if record.latest else ""
-    return (
-        f"acted upon {record.acted} of {record.seen} {self.exchanges}, {record.answered} of them "
-        f"really answered by the receiver{latest}"
+    receiver = (
+        f"{record.answered} of them really answered by the receiver"
+        if record.answered
+        else "none of them answered by the receiver, which did not get them whole"
     )
+    return f"acted upon {record.acted} of {record.seen} {self.exchanges}, {receiver}{latest}"
 
 
 def _reaction(record: ToxicRecord) -> str:
