@@ -115,6 +115,7 @@ class Imaging:
         numbers = range(self._stock)
         trouble = "imaging could not be opened"
         each(numbers, self._order_ahead, end, trouble, "ehr (or ris), engine")
+        self.room.sit_down()  # other departments open after this one: nobody waits for them
         each(range(min(FIRST_STUDIES, len(self.waiting))), self._examine_ahead, end, trouble,
              "modalities")  # fmt: skip
 

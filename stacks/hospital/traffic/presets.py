@@ -67,12 +67,22 @@ PROBES: Mapping[tuple[str, str], float] = {
     ("copy.write", "P3"): 1.4,  # RA-3: 50
     ("back.office", "P4"): 0.2,
 }
+# What is played of care where the record does not stand: patient administration. More patients come
+# then, so that there are writes enough to look for: IN-1.
+ADMINISTRATION = ("admission", "patient.update", "encounter.finish", "duplicate")
+ADMISSIONS_ALONE = 5.0
+_ALONE = {
+    (kind, klass): rate * (ADMISSIONS_ALONE if kind == "admission" else 1.0)
+    for (kind, klass), rate in PROBES.items() if kind in ADMINISTRATION
+}  # fmt: skip
 DEPARTMENTS = ("care", "imaging", "appointments")
 _NATURAL: Mapping[str, tuple[rates.Rate, ...]] = {
-    "care": NATURAL, "imaging": rates.IMAGING_NATURAL, "appointments": rates.APPOINTMENTS_NATURAL,
+    "care": NATURAL, "administration": tuple(row for row in NATURAL if row[0] in ADMINISTRATION),
+    "imaging": rates.IMAGING_NATURAL, "appointments": rates.APPOINTMENTS_NATURAL,
 }  # fmt: skip
 _PROBES: Mapping[str, Mapping[tuple[str, str], float]] = {
-    "care": PROBES, "imaging": rates.IMAGING_PROBES, "appointments": rates.APPOINTMENTS_PROBES,
+    "care": PROBES, "administration": _ALONE, "imaging": rates.IMAGING_PROBES,
+    "appointments": rates.APPOINTMENTS_PROBES,
 }  # fmt: skip
 # A claim's own minimum evidence in one run (probes, writes, results, instances, failovers, ...).
 MINIMUM: Mapping[str, int] = {
@@ -151,12 +161,12 @@ class Preset:
     ) -> tuple[Flow, ...]:  # fmt: skip
         """The flows of a hospital with `patients` patients a day, at `speed`.
 
-        Patient administration's are among those of `care`, which are asked for in any case;
-        whoever plays them leaves out the kinds for which nobody is there.
+        Patient administration is played in any case: as part of care, or alone.
         """
         share = patients / REFERENCE_PATIENTS * self.scale * speed
         flows: list[Flow] = []
-        for department in (name for name in DEPARTMENTS if name in departments):
+        first = "care" if "care" in departments else "administration"
+        for department in (first, *(name for name in DEPARTMENTS[1:] if name in departments)):
             flows += [
                 Flow(kind, klass, per_day / DAY_S * share, shape)
                 for kind, klass, per_day, shape in _NATURAL[department]

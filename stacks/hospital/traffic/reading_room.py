@@ -56,6 +56,7 @@ class ReadingRoom:
 
     def __init__(self, hospital: Hospital) -> None:
         self._h = hospital
+        self._seated = False
         self._after = 0
         self._awaited: dict[str, tuple[Op, Person]] = {}
         self._surprises: dict[str, Item] = {}
@@ -63,8 +64,10 @@ class ReadingRoom:
         self._last_good = ARCHIVES[0]
 
     def sit_down(self) -> None:
-        """Begin to look at the console."""
-        self._h.spawn(again_and_again, self.look_at_console)
+        """Begin to look at the console; harmless when somebody looks already."""
+        if not self._seated:
+            self._seated = True
+            self._h.spawn(again_and_again, self.look_at_console)
 
     # ------------------------------------------------------------ the console
 

@@ -35,7 +35,6 @@ __all__ = ["FINISH_S", "ORPHAN_FINISH_S", "CannotOpen", "Params", "Shift"]
 FINISH_S = 6.0  # operations under way when the traffic stops
 ORPHAN_FINISH_S = 0.8  # when the harness is gone
 OPEN_S = 30.0  # one department: patients readable in the record, bookings known to channels
-WITHOUT_RECORD = 3  # a third of the inpatients, where nobody reads their charts
 SHOWN_BY = {"care": "ehr-a", "imaging": "modalities", "appointments": "scheduling"}
 """Department → the service by which a topology shows that it stands."""
 
@@ -156,8 +155,6 @@ class Shift:
             return [Peak(hospital, params.peak)]
         standing = self.standing()
         inpatients = params.inpatients or size.inpatients
-        if "care" not in standing and not params.inpatients:
-            inpatients = -(-inpatients // WITHOUT_RECORD)
         people: list[Department] = [Wards(hospital, inpatients, rush=bool(params.rush))]
         if params.rush:
             return people
@@ -188,9 +185,7 @@ class Shift:
                 klass, _, shape = rest.partition(" ")
                 flows.append(Flow(kind, klass, per_s, "batch" if shape == "batch" else "even"))
             return tuple(flows)
-        standing = ("care", *self.standing())
-        every = self._size.flows(params.patients, self.config.speed, params.load, standing)
-        return tuple(flow for flow in every if flow.kind in self._acts)
+        return self._size.flows(params.patients, self.config.speed, params.load, self.standing())
 
     def _generator(self) -> Generator:
         params = self.params

@@ -150,3 +150,16 @@ def test_every_preset_books_what_it_asks_for(name: str) -> None:
     assert elective * (1 - TODAY_SHARE) >= one.need("SC-2").asked * 1.1
     assert one.window_s * one.sessions_per_s >= one.need("PR-2").asked * 1.1
     assert one.sessions_s > one.warmup_s + one.window_s + one.after_s
+
+
+def test_without_the_record_administration_goes_on_alone() -> None:
+    """No chart is read and no order made where none stands; more patients come instead."""
+    ci = PRESETS["ci"]
+    alone = ci.flows(4_000, 60.0, departments=("imaging",))
+    assert {flow.kind for flow in alone} == {
+        "admission", "patient.update", "encounter.finish", "duplicate", "imaging.order",
+        "examination", "image.read",
+    }  # fmt: skip
+    admitted = sum(a.kind == "admission" for a in first(60, list(alone)))
+    care = ci.flows(4_000, 60.0, departments=("care",))
+    assert admitted > 3 * sum(a.kind == "admission" for a in first(60, list(care)))
