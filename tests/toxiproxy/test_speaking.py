@@ -18,7 +18,7 @@ from chaos.toxiproxy.toxics.dicom import Dicom
 from chaos.toxiproxy.toxics.http import Http
 from chaos.toxiproxy.toxics.mllp import Mllp
 from chaos.toxiproxy.toxics.record import Record
-from chaos.toxiproxy.toxics.stage import Ending
+from chaos.toxiproxy.toxics.stage import Ending, Piece
 from tests.toxiproxy.talk_bench import (
     MS,
     TalkBench,
@@ -279,6 +279,13 @@ def test_answers_keep_the_order_of_their_requests() -> None:
         assert bench.returned.endswith(response(200, b"three"))
 
 
+def test_removing_the_toxic_never_loses_an_answer_in_silence() -> None:
+    """One that still waits behind a real response: the connection closes instead."""
+    bench = TalkBench(Http("refuse", path="/b")).ask(request("/a") + request("/b"))
+    bench.leave()
+    assert bench.endings[1] is Ending.CUT
+
+
 def test_a_response_is_dropped_whole_or_delayed() -> None:
     """The server did its work; its response vanishes or waits, whatever its framing."""
     for real in (response(201, b"x" * 500), chunked(b"x" * 300, b"y"), response(204, b"")):
@@ -389,6 +396,32 @@ def test_acting_on_any_bytes_never_fails_and_comes_to_rest(
     if not leaves:
         bench.run()
     assert bench.record.acted <= bench.record.seen
+
+
+@pytest.mark.parametrize(
+    ("toxic", "exchange"),
+    [(Http("refuse", every=1), request("/r")), (Dicom("refuse", every=1), store(1, "1.2", 1))],
+    ids=["http", "dicom"],
+)
+def test_who_does_not_read_our_answers_is_not_read_any_more(
+    toxic: Http | Dicom, exchange: bytes
+) -> None:
+    """Refusals wait in a bounded number; when they are taken the rest is heard and refused."""
+    bench, rounds = TalkBench(toxic), 3000
+    bench.downstream[2].room = 10_000
+    stage, inbox, outlet = bench.downstream
+    for _ in range(rounds):
+        bench.upstream[1].put(Piece(exchange, 0))
+    for _ in range(50):  # nobody takes anything from the outlet
+        bench._step(bench.upstream)
+        stage.step(0, inbox, outlet)
+    assert outlet.size <= 11_000
+    assert bench.record.acted <= 1200
+    for _ in range(rounds):
+        bench.run(0)
+        if bench.record.acted == rounds:
+            break
+    assert (bench.record.acted, bench.reached) == (rounds, b"")
 
 
 @pytest.mark.parametrize(

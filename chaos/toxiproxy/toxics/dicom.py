@@ -49,6 +49,7 @@ OF_REQUESTS = ("abort", "refuse")
 ACTIONS = (*OF_REQUESTS, "drop", "delay")
 ABORTED_NS = 2_000 * MILLISECOND_NS  # for the peers to read the abort and close, as ARTIM
 MAX_OPEN = 256  # requests whose response is still to come, per association
+MAX_UNSAID = 64  # responses of our own that a sender may leave unread
 COMMENT = "out of resources (injected fault)"
 
 
@@ -156,6 +157,10 @@ class Requests:
         self._told_ns: int | None = None
 
     @property
+    def waits(self) -> bool:
+        return self._talk.responses.unsaid >= MAX_UNSAID
+
+    @property
     def torn(self) -> bool:
         return self._doomed is not None or bool(self._kept) or self._talk.aborted
 
@@ -257,9 +262,16 @@ class Responses:
         self._own: list[bytes] = []  # responses of our own that are not said yet
         self._told = False
 
+    waits = False
+
     @property
     def torn(self) -> bool:
-        return bool(self._kept) or self._talk.aborted
+        return bool(self._kept) or self._talk.aborted or bool(self._own)
+
+    @property
+    def unsaid(self) -> int:
+        """How many of our own responses the sender has not taken yet."""
+        return len(self._own)
 
     def say(self, answer: bytes) -> None:
         """Answer in the archive's place."""
@@ -306,8 +318,9 @@ class Responses:
         return (kept if talk.terms.action == "delay" else []), act
 
     def insert(self, now_ns: int, outlet: Inbox) -> int | None:
-        while self._own:
+        while self._own and not outlet.full:
             outlet.put(Piece(self._own.pop(0), now_ns))
+            self._talk.stirred |= len(self._own) == MAX_UNSAID - 1  # the sender is heard again
         if self._talk.aborted and not self._told:
             self._told = True
             outlet.put(Piece(ABORT_BY_PROVIDER, now_ns))

@@ -33,7 +33,7 @@ from chaos.toxiproxy.toxics.talk import Held, Side, side_of
 ACTIONS = ("refuse", "drop", "delay")
 MAX_PATH = 500
 MAX_RETRY_S = 86_400
-MAX_OPEN = 1000  # requests without an answer on one connection; beyond it all passes
+MAX_OPEN = 1000  # requests without an answer on one connection; then no more are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,15 @@ class HttpTalk:
 
     def answered(self, outlet: Inbox, now_ns: int) -> None:
         """Say our own answers whose turn has come."""
-        while self.asked and (own := self.asked[0].own) is not None:
+        while self.asked and not outlet.full and (own := self.asked[0].own) is not None:
             outlet.put(Piece(own, now_ns))
+            self.done()
+
+    def done(self) -> None:
+        """The oldest request is answered."""
+        if self.asked:
             self.asked.popleft()
+            self.stirred |= len(self.asked) == MAX_OPEN - 1  # the client is heard again
 
     def loose(self) -> None:
         """Bytes that are no HTTP/1.x."""
@@ -133,6 +139,10 @@ class Requests:
         self._refused: Head | None = None
         self._sum = 0
         self._over = False  # refused before its body was sent: nothing more is heard
+
+    @property
+    def waits(self) -> bool:
+        return len(self._talk.asked) >= MAX_OPEN
 
     @property
     def torn(self) -> bool:
@@ -158,8 +168,7 @@ class Requests:
         talk = self._talk
         self._sum = 0
         self._present = Asked(f"{head.method} {head.target}", talk.terms.matches(head))
-        known = len(talk.asked) < MAX_OPEN
-        if known and self._present.matches and talk.terms.action == "refuse" and talk.takes():
+        if self._present.matches and talk.terms.action == "refuse" and talk.takes():
             self._refused = head
         else:
             talk.asked.append(self._present)
@@ -196,9 +205,11 @@ class Responses:
         self._dropping = False
         self._within = False  # a response has begun and not ended
 
+    waits = False
+
     @property
     def torn(self) -> bool:
-        return self._dropping
+        return self._dropping or any(asked.own is not None for asked in self._talk.asked)
 
     def judge(self, unit: Part, at_ns: int, outlet: Inbox) -> Held | None:
         talk = self._talk
@@ -210,8 +221,7 @@ class Responses:
             outlet.put(Piece(unit.data, at_ns))
         if unit.last:
             self._within = self._dropping = False
-            if talk.asked:
-                talk.asked.popleft()
+            talk.done()
             if held is None:
                 talk.answered(outlet, at_ns)
         return held

@@ -112,6 +112,7 @@ class Messages:
     """The sender's side."""
 
     torn = False
+    waits = False
 
     def __init__(self, talk: MllpTalk) -> None:
         self._talk = talk
@@ -143,6 +144,7 @@ class Answers:
     """The receiver's side."""
 
     torn = False
+    waits = False
 
     def __init__(self, talk: MllpTalk) -> None:
         self._talk = talk

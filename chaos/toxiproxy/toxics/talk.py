@@ -57,6 +57,10 @@ class Judge(Protocol[V]):
         """This side's sender ended; how to pass that on (None: keep it)."""
 
     @property
+    def waits(self) -> bool:
+        """Whether nothing more may be read until the other side has caught up."""
+
+    @property
     def torn(self) -> bool:
         """Whether bytes are missing that the receiver must never see the rest of."""
 
@@ -108,7 +112,7 @@ class Side(Generic[U]):
         return self._judge.insert(now_ns, outlet) if self._held is None else None
 
     def _move(self, now_ns: int, inbox: Inbox, outlet: Inbox) -> int | None:
-        while not outlet.full and outlet.ending is None:
+        while not outlet.full and outlet.ending is None and not self._judge.waits:
             if self._held is not None:
                 if self._held.due_ns > now_ns:
                     return self._held.due_ns
