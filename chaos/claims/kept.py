@@ -29,6 +29,8 @@ class Home:
     `backlog`: it gets there through queues, so that absence proves a loss only once the backlogs
     were seen empty. `statuses`: those that count (empty: any). `same_value`: the record's digest
     must be the one written. `after_s`: human seconds until it can be there at the earliest.
+    `announced_by`: the kind of operation on the same subject whose acknowledgement sends it there
+    (empty: its own does).
     """
 
     store: str
@@ -37,6 +39,7 @@ class Home:
     statuses: tuple[str, ...] = ()
     same_value: bool = True
     after_s: float = 0.0
+    announced_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,11 @@ class _Tally:
         self._merges = Merges(history)
         drained = history.drained
         self._drained_at = drained.event.t if drained and drained.event.ok else inf
+        self._announced = {
+            kind: {op.subject for op in history.ops(kind) if op.ok}
+            for kind in {home.announced_by for homes in claim.homes.values() for home in homes}
+            if kind
+        }
         for kind, homes in claim.homes.items():
             self._kind(kind, homes)
             self._unread(kind, homes)
@@ -142,6 +150,8 @@ class _Tally:
     def _acknowledged(self, op: Op, places: list[tuple[Home, Store | None]], updated: bool) -> None:
         sure = True
         for home, store in places:
+            if home.announced_by and op.subject not in self._announced[home.announced_by]:
+                continue
             row = store.shelf(home.kind).get(op.key) if store else None
             if row is not None and store is not None:
                 sure &= self._found(op, home, store, row, updated)

@@ -218,6 +218,30 @@ def test_a_refused_move_leaves_the_appointment_where_it_is() -> None:
     assert found("IN-1", moved).verdict is HELD
 
 
+@pytest.mark.parametrize(("visit", "expected"), [(False, HELD), (True, BROKEN)])
+def test_who_has_no_visit_is_known_to_administration_alone(visit: bool, expected: Finding) -> None:
+    """IN-1: the record hears of a patient when a visit is opened, not when he is registered."""
+
+    def registered(day: Day) -> None:
+        day.ops.append(Entry("patient.create", "P3", 30.0, key="OUT1", subject="OUT1", via="gam"))
+        day.rows.append(Row("gam", "patient", "OUT1", "OUT1"))
+        if visit:
+            day.ops.append(Entry("encounter.create", "P3", 31.0, key="OUT1-V", subject="OUT1",
+                                 via="gam"))  # fmt: skip
+            for store in ("gam", "ehr-db-a", "ehr-db-b"):
+                day.rows.append(Row(store, "encounter", "OUT1-V", "OUT1", "in-progress"))
+
+    assert found("IN-1", registered).verdict is expected
+
+
+def test_landlines_are_for_people_to_call_and_no_excuse() -> None:
+    """SC-2: six in a hundred are listed in time; one in eight is too many; late is not in time."""
+    assert found("SC-2", notice(slice(0, 14), status="unreachable")).verdict is HELD
+    assert found("SC-2", notice(slice(0, 29), status="unreachable")).verdict is BROKEN
+    too_late = notice(slice(0, 14), status="unreachable", at=DECIDED + 901)
+    assert found("SC-2", too_late).verdict is BROKEN
+
+
 # ---------------------------------------------------------------- imaging
 
 

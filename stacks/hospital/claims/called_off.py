@@ -29,6 +29,7 @@ from chaos.verdict import Finding, Need, Verdict
 from stacks.hospital.claims.places import CALLED_OFF, CANCELLED, SCHEDULING, called_off, stands
 
 HOUR_S = 3600.0
+REACHED, LISTED = 0.95, 0.10
 LOOK_S = 1.0
 """The client wrote the decision down at most so many real seconds after it took effect."""
 TRIES_S, TRIES_FLOOR_S = 32 * 60.0, 5.0
@@ -39,10 +40,11 @@ NEWS_PATH = frozenset({SCHEDULING, "engine", "sms"})
 
 @dataclass(frozen=True)
 class PatientsTold:
-    """SC-2. Of the patients whose appointment was called off, at least 95 % of those with a slot
-    more than 12 h after the decision are reached at least 2 h before it (reached within 10 h when
-    the slot's time is not known; human bounds, scaled); every one has been tried; those who could
-    not be reached are listed for a person to call (BND). Minimum evidence: 200 patients.
+    """SC-2. Of the patients whose appointment was called off, with a slot more than 12 h after the
+    decision, at least 95 % of those whose phone takes messages are reached at least 2 h before it
+    (within 10 h when the slot's time is not known; human bounds, scaled); every one has been
+    tried; whom no message can reach is listed for a person to call while there is time, and those
+    are at most 10 % (ours: more is no exception) (BND). Minimum evidence: 200 patients.
     Source: S (Saint-Luc), A."""
 
     need: Need = field(default=Need.full(200))
@@ -55,13 +57,19 @@ class PatientsTold:
         if not stands(history, SCHEDULING) or not stands(history, "sms"):
             return absent(self.id, self.statement, self.need, "scheduling")
         tally = _Notices(history)
-        n = len(tally.reached) + len(tally.late) + len(tally.listed)
-        share = len(tally.reached) / n if n else 0.0
+        tried = len(tally.reached) + len(tally.late)
+        n = tried + len(tally.listed)
+        share = len(tally.reached) / tried if tried else 0.0
         told = (
-            f"{len(tally.reached):,} of {count(n, 'patient')} were reached in time "
-            f"({percent(share)}, at least 95 % promised), {len(tally.listed):,} are listed for a "
-            "person to call"
+            f"{len(tally.reached):,} of {count(tried, 'patient')} were reached in time "
+            f"({percent(share)}, at least {percent(REACHED)} promised), {len(tally.listed):,} "
+            f"whom no message reaches are listed for a person to call (at most "
+            f"{percent(LISTED)} may)"
         )
+        allowed = (1 - REACHED, LISTED)
+        missed = (len(tally.late), len(tally.listed))
+        over = [m > a * max(n, self.need.claim) + EPSILON
+                for m, a in zip(missed, allowed, strict=True)]  # fmt: skip
         finding, reason = Finding.HELD, f"{told}; every one was tried."
         if tally.untried:
             op = tally.untried[0]
@@ -71,7 +79,7 @@ class PatientsTold:
                 f"to call (for example {op.subject}, appointment {op.key}, called off at "
                 f"{clock_time(history, op.ended)}); {told}."
             )
-        elif n and n - len(tally.reached) > 0.05 * max(n, self.need.claim) + EPSILON:
+        elif any(over):
             late = f"; for example appointment {tally.late[0].key}" if tally.late else ""
             finding, reason = Finding.BROKEN, f"{told}{late}."
         elif unread(history, ("sms",)):
@@ -82,7 +90,7 @@ class PatientsTold:
             reason = f"{told}; for {count(len(tally.open), 'patient')} it is still tried."
         elif n < self.need.asked:
             finding, reason = Finding.INCONCLUSIVE, f"{told}; {self.need.asked:,} are needed."
-        elif n - len(tally.reached) > 0.05 * n + EPSILON:
+        elif any(m > a * n + EPSILON for m, a in zip(missed, allowed, strict=True)):
             finding = Finding.INCONCLUSIVE
             reason = f"{told}: too few to condemn, too many to hold."
         lines = cited(history, tally.untried, tally.late, tally.open, ends(tally.reached))
@@ -134,9 +142,9 @@ class _Notices:
             return  # the slot came too soon after the decision to promise more than a try
         elif any(0 < at <= last for at in delivered):
             self.reached.append(op)
-        elif "unreachable" in states:
+        elif any(row.status == "unreachable" and row.at <= last for row in rows):
             self.listed.append(op)
-        elif any(at > last for at in delivered):
+        elif any(at > last for at in delivered) or "unreachable" in states:
             self.late.append(op)
         else:
             self.open.append(op)

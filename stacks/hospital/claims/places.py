@@ -42,9 +42,15 @@ def _record(kind: str) -> tuple[Home, ...]:
     return tuple(Home(node, kind) for node in DATABASES)
 
 
-def _told(kind: str, *stores: str, statuses: tuple[str, ...] = ()) -> tuple[Home, ...]:
+def _told(
+    kind: str, *stores: str, statuses: tuple[str, ...] = (), announced_by: str = ""
+) -> tuple[Home, ...]:  # fmt: skip
     """Places that hear of it over the engine."""
-    return tuple(Home(s, kind, backlog=True, statuses=statuses, same_value=False) for s in stores)
+    return tuple(
+        Home(store, kind, backlog=True, statuses=statuses, same_value=False,
+             announced_by=announced_by)
+        for store in stores
+    )  # fmt: skip
 
 
 def _appointment(*statuses: str, same_value: bool = False) -> tuple[Home, ...]:
@@ -60,7 +66,11 @@ HOMES: Mapping[str, tuple[Home, ...]] = {
     "medication.create": _record("medication"),
     "administration.create": _record("administration"),
     "observation.create": _record("observation"),
-    "patient.create": (Home("gam", "patient"), *_told("patient", *DATABASES, "lis")),
+    "patient.create": (
+        Home("gam", "patient"),
+        # Administration tells others of a patient when a visit is opened.
+        *_told("patient", *DATABASES, "lis", announced_by="encounter.create"),
+    ),
     "encounter.create": (
         Home("gam", "encounter", same_value=False),
         *_told("encounter", *DATABASES),
