@@ -35,7 +35,7 @@ TOMORROW_OPENS_MIN = DAY_MIN + 8 * HOUR_MIN
 WELL_AHEAD_MIN = 13 * HOUR_MIN  # SC-2 is about slots more than twelve hours ahead
 FURTHER_DAYS = 5  # of bookings made during the traffic
 SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
-CONTESTED_SHARE = 0.15  # of bookings: two people want the same slot
+CONTESTED_SHARE = 0.25  # of bookings: somebody asks for a slot that another was given lately
 CHANGE_AHEAD_MIN = 120  # nobody moves an appointment at the last moment
 KNOWN_EVERY_S = 0.2
 
@@ -150,13 +150,24 @@ class Appointments:
             service = SESSIONS[dice.below(len(SESSIONS))]
             wanted = self.diary.free(name, one, service, now + first + dice.below(last - first))
         elif dice.chance(CONTESTED_SHARE):
-            wanted = self.diary.contested(name, one, dice)
+            wanted = self._if_free(self.diary.contested(name, one, dice))
         if wanted is None:
             service = ELECTIVE[dice.below(len(ELECTIVE))]
             day = now // DAY_MIN + 1 + dice.below(FURTHER_DAYS)
             opens = day * DAY_MIN + TOMORROW_OPENS_MIN % DAY_MIN
             wanted = self.diary.free(name, one, service, opens + dice.below(480))
         self._book(wanted, intended)
+
+    def _if_free(self, wanted: Booking | None) -> Booking | None:
+        """Somebody wants a slot that another was given lately: only if scheduling has it free."""
+        if wanted is None:
+            return None
+        ask = Ask("GET", f"/fhir/Slot/{wanted.slot}", headers=marks("P3", wanted.clinic))
+        try:
+            answer = self._h.callers.attempt("scheduling", ask, READ_S)
+        except NoAnswer:
+            return None
+        return wanted if answer.good and b'"free"' in answer.body else None
 
     def _book(self, wanted: Booking, intended: float) -> bool:
         one = wanted.one

@@ -131,7 +131,7 @@ class Diary:
         return None
 
     def contested(self, id_: str, one: Person, dice: Dice) -> Booking | None:
-        """An appointment in a slot that somebody was given lately: scheduling must refuse it."""
+        """An appointment in a slot that somebody was given lately, so far as we know."""
         if not self._elective:
             return None
         recent = self._elective[-RECENT:]
