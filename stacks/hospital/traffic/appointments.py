@@ -5,6 +5,7 @@ It refuses to move or cancel a protected appointment (P0 to P2).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -15,8 +16,7 @@ from stacks.hospital.appointments.slots import appointment_digest
 from stacks.hospital.traffic import forms
 from stacks.hospital.traffic.appointment_forms import SYSTEM, appointment_form, patient_of
 from stacks.hospital.traffic.callers import READ_S, WRITE_PATIENCE_S, Ask
-from stacks.hospital.traffic.channels import ASK_BOUND_S, ASK_S, CHANNELS, ask_channel, question
-from stacks.hospital.traffic.channels import word_in as word_at
+from stacks.hospital.traffic.channels import ASK_BOUND_S, ASK_S, CHANNELS, ask_channel, lines_of
 from stacks.hospital.traffic.department import Act, each
 from stacks.hospital.traffic.diary import DAY_MIN, ELECTIVE, HOUR_MIN, SESSIONS, Booking, Diary
 from stacks.hospital.traffic.http import NoAnswer
@@ -24,7 +24,7 @@ from stacks.hospital.traffic.ledger import Op
 from stacks.hospital.traffic.people import Dice, Person, person, phone_of
 from stacks.hospital.traffic.presets import Preset
 from stacks.hospital.traffic.schedule import Arrival
-from stacks.hospital.traffic.sessions import STANDS, Units, service_of
+from stacks.hospital.traffic.sessions import Units, service_of
 from stacks.hospital.traffic.surroundings import Hospital, create_ask, marks
 from stacks.hospital.traffic.wards import dice_of
 
@@ -37,7 +37,7 @@ FURTHER_DAYS = 5  # of bookings made during the traffic
 SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
 CONTESTED_SHARE = 0.25  # of bookings: somebody asks for a slot that another was given lately
 CHANGE_AHEAD_MIN = 120  # nobody moves an appointment at the last moment
-KNOWN_EVERY_S = 0.2
+KNOWN_EVERY_S = 0.4
 
 
 class Appointments:
@@ -78,8 +78,7 @@ class Appointments:
         each(self._planned_elective(), self._seed, end, trouble, "scheduling")
         sessions = self._planned_sessions()
         each(sessions, self._seed, end, trouble, "scheduling")
-        last = sessions[-1]
-        known = [(channel, last) for channel in CHANNELS if self._h.callers.reaches(channel)]
+        known = [channel for channel in CHANNELS if self._h.callers.reaches(channel)]
         each(known, self._await_known, end, trouble, "engine and the channels")
 
     def _outpatient(self, number: int) -> Person:
@@ -125,18 +124,19 @@ class Appointments:
             return ""
         return f"the appointment {booking.id} was not booked"
 
-    def _await_known(self, asked: tuple[str, Booking], end: float) -> str:
-        channel, one = asked
-        ask = question(channel, one.id, one.one.mrn, one.clinic)
+    def _await_known(self, channel: str, end: float) -> str:
+        """Wait until a channel has heard of every appointment, whoever it may reach with it."""
+        missing: set[str] = set()
         while time.monotonic() < end:
-            try:
-                answer = self._h.callers.attempt(channel, ask, ASK_S)
-                if word_at(channel, answer, one.id) in STANDS:
+            with contextlib.suppress(NoAnswer):
+                answer = self._h.callers.attempt(channel, Ask("GET", "/says"), ASK_S)
+                said = {line.appointment for line in lines_of(answer)}
+                missing = {one.id for one in self.diary} - said
+                if answer.good and not missing:
                     return ""
-            except NoAnswer:
-                pass
             gevent.sleep(KNOWN_EVERY_S)
-        return f"{channel} does not know {one.id}"
+        which = f"{len(missing)} appointments, {min(missing)} one of them" if missing else "any"
+        return f"{channel} does not know {which}"
 
     # ------------------------------------------------------------ book, move, cancel
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from stacks.hospital.appointments.slots import SERVICES
 from stacks.hospital.traffic.callers import Ask, Callers
 from stacks.hospital.traffic.http import Answer, NoAnswer
 from stacks.hospital.traffic.ledger import Op
@@ -19,6 +20,33 @@ UNKNOWN = "unknown"
 ASK_S = 2.0
 ASK_BOUND_S = 6.0
 KLASS_MARK = {"X-Priority": "P3", "X-Ward": "patient"}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What /says tells of one appointment."""
+
+    appointment: str
+    patient: str
+    service: str = ""
+    clinic: str = ""
+
+    @property
+    def klass(self) -> str:
+        """P0 to P3; P3 where the channel does not say the service."""
+        return SERVICES.get(self.service, "P3")
+
+
+_lines = msgspec.json.Decoder(Line)
+
+
+def lines_of(answer: Answer) -> list[Line]:
+    """The lines of /says; none when the answer is not one."""
+    if not answer.good:
+        return []
+    try:
+        return [_lines.decode(line) for line in answer.body.splitlines() if line]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def ask_channel(

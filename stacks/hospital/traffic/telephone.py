@@ -9,11 +9,9 @@ import time
 from collections.abc import Mapping
 
 import gevent
-import msgspec
 
-from stacks.hospital.appointments.slots import SERVICES
 from stacks.hospital.traffic.callers import READ_S, Ask
-from stacks.hospital.traffic.channels import ASK_BOUND_S, CHANNELS, ask_channel
+from stacks.hospital.traffic.channels import ASK_BOUND_S, CHANNELS, Line, ask_channel, lines_of
 from stacks.hospital.traffic.department import Act, CannotOpen
 from stacks.hospital.traffic.http import NoAnswer
 from stacks.hospital.traffic.people import Dice
@@ -23,20 +21,6 @@ from stacks.hospital.traffic.surroundings import Hospital
 LEARN_EVERY_S = 3.0
 LOOK_EVERY_S = 0.2
 WEIGHTS = {"callcentre": 4, "website": 3, "sms": 2, "clinic-lists": 1}
-
-
-class Line(msgspec.Struct, frozen=True):
-    """What /says tells of one appointment."""
-
-    appointment: str
-    patient: str
-    service: str = ""
-    clinic: str = ""
-
-    @property
-    def klass(self) -> str:
-        """P0 to P3; P3 where the channel does not say the service."""
-        return SERVICES.get(self.service, "P3")
 
 
 class Telephone:
@@ -92,11 +76,10 @@ class Telephone:
         """Read one channel's whole list, whoever answers first."""
         for name in dict.fromkeys(self._channels):
             try:
-                answer = self._h.callers.attempt(name, Ask("GET", "/says"), READ_S)
-                lines = [msgspec.json.decode(line, type=Line) for line in answer.body.splitlines()]
-            except (NoAnswer, msgspec.DecodeError):
+                lines = lines_of(self._h.callers.attempt(name, Ask("GET", "/says"), READ_S))
+            except NoAnswer:
                 continue
-            if answer.good and lines:
+            if lines:
                 self._known = {
                     elective: [line for line in lines if (line.klass == "P3") == elective]
                     for elective in (True, False)
