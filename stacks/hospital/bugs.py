@@ -280,11 +280,9 @@ _ALL = (
     Bug(
         "merge-wrong-patient",
         "gam",
-        "A merge sends the wrong source patient.",
+        "A merge made while messages wait for the engine names another patient as its source.",
         ("IN-3",),
-        # It mixes patients up on a quiet day, too: the warm-up is not steady and the run is void,
-        # before any fault could show it. A test of gam alone shows it.
-        shown_by="",
+        shown_by="engine-down",
     ),
     # the channels that tell patients
     Bug(

@@ -152,8 +152,16 @@ def retire(connection: sqlite3.Connection, gone: Entry, survivor: str) -> None:
         )
 
 
+WAITING_MIN = 3  # planted defect only: fewer messages are no backlog
+
+
 def somebody_else(connection: sqlite3.Connection, known: set[str]) -> str | None:
-    """Planted defect only: a patient whom the merge does not concern."""
+    """Planted defect only: a patient whom the merge does not concern, while messages wait."""
+    (waiting,) = connection.execute(
+        "SELECT count(*) FROM queue WHERE destination = ? AND parked_at IS NULL", (ENGINE,)
+    ).fetchone()
+    if waiting < WAITING_MIN:
+        return None
     rows = connection.execute(
         "SELECT mrn FROM person WHERE mrn = survivor ORDER BY id DESC LIMIT 3"
     ).fetchall()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,10 @@ def test_defect_gam_needs_ehr_refuses_admissions_when_nobody_listens(
 def test_defect_merge_wrong_patient_announces_somebody_else(tmp_path: Path, engine: Engine) -> None:
     """The planted defect: the A40 names a patient whom the merge does not concern."""
     with program(tmp_path, engine, "merge-wrong-patient") as desk:
+        engine.close()
         for mrn in ("P1", "P2", "P3"):
             post(desk, patient(mrn))
+            post(desk, stay(f"V-{mrn}", mrn))
         merge(desk, "P2", "P1")
-        until("the merge", 5, lambda: len(engine.movements) == 1)
-        assert engine.movements[0].prior_mrn == "P3"
+        told = sqlite3.connect(tmp_path / "gam" / "gam.db")
+        assert b"MRG|P3" in told.execute("SELECT payload FROM queue ORDER BY id DESC").fetchone()[0]

@@ -38,7 +38,7 @@ SLOW = frozenset(
         "prelim-overwrites-final",
         "one-node-only",
         "queue-in-memory",
-        "shed-fifo",  # a fast machine serves the batch before anybody is refused
+        "shed-fifo",
     }
 )
 # People retry an order for 45 s before they give up: the short preset's outage is over by then.

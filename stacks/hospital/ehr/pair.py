@@ -51,7 +51,7 @@ class Pair:
         found = [(name, address) for name, address in links if address is not None]
         if not found:
             raise SettingsError(f"{settings.name}: no LINK_EHR_DB_A_POSTGRES; give it as host:port")
-        if planted("one-node-only"):
+        if planted("one-node-only") and settings.name.startswith("ehr"):  # not the copy's list
             found = found[:1]
         self._changed = asyncio.Event()
         self.nodes = [Node(name, address, log, self._announce, warm) for name, address in found]
