@@ -97,6 +97,7 @@ RUSH: Mapping[str, float] = {
 }  # fmt: skip
 TURNAROUND_HOSPITAL_S = 97 * 60.0  # RS-3: urgent tests in degraded mode
 CRITICAL_HOSPITAL_S = 30 * 60.0  # RS-2: until a carer knows
+TOLD_HOSPITAL_S = 10 * 60.0  # SC-1: until all channels say the same
 SESSIONS_MORE_S = 15.0  # faults take their time to be seen and healed
 ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
 
@@ -136,6 +137,11 @@ class Preset:
     def critical_s(self) -> float:
         """Real seconds of a window in which a critical result that nobody is told of shows."""
         return max(self.window_s, CRITICAL_HOSPITAL_S / self.speed + 10.0)
+
+    @property
+    def told_s(self) -> float:
+        """Real seconds after a decision in which a patient who was told wrongly shows."""
+        return TOLD_HOSPITAL_S / self.speed + self.after_s
 
     @property
     def lease_s(self) -> float:
