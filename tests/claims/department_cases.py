@@ -277,7 +277,8 @@ APPOINTMENTS: dict[str, Cases] = {
     "SC-2": Cases(
         {
             "never tried": no_notice,
-            "given up in silence": notice(slice(117, 118), status="pending"),
+            "pending for ever": notice(slice(117, 118), status="pending"),
+            "given up in silence": notice(slice(117, 118), status="given-up"),
             "too few reached": notice(slice(0, 30), status="unreachable"),
             "too late": notice(slice(0, 30), at=DECIDED + 601, status="delivered"),
         },

@@ -183,13 +183,10 @@ class Notices:
         self, connection: sqlite3.Connection, notice: str, reason: str, tries: int
     ) -> None:
         """The patient cannot be reached by text: a person must."""
-        if planted("sms-once"):
-            connection.execute("UPDATE notice SET next_at = 1e12 WHERE notice = ?", (notice,))
-            return
+        status = "given-up" if planted("sms-once") else "unreachable"
         connection.execute(
-            "UPDATE notice SET status = 'unreachable', reason = ?, tries = ?, settled_at = ?"
-            " WHERE notice = ?",
-            (reason, tries, time.time(), notice),
+            "UPDATE notice SET status = ?, reason = ?, tries = ?, settled_at = ? WHERE notice = ?",
+            (status, reason, tries, time.time(), notice),
         )
 
     async def reached(self, notice: str, carer: str) -> bool:

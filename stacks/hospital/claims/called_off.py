@@ -34,6 +34,8 @@ LOOK_S = 1.0
 """The client wrote the decision down at most so many real seconds after it took effect."""
 TRIES_S, TRIES_FLOOR_S = 32 * 60.0, 5.0
 """A message that is still pending so many human plus real seconds later is tried no more."""
+STEPS = frozenset({"pending", "delivered", "unreachable"})
+"""What a message may be; under any other status nobody tries it or calls the patient."""
 NEWS_PATH = frozenset({SCHEDULING, "engine", "sms"})
 """Services on the way from a decision to a patient's phone."""
 
@@ -140,6 +142,8 @@ class _Notices:
                 self.open.append(op)
         elif last == -inf:
             return  # the slot came too soon after the decision to promise more than a try
+        elif not states & STEPS:
+            self.untried.append(op)  # it is tried no more, and on nobody's list
         elif any(0 < at <= last for at in delivered):
             self.reached.append(op)
         elif any(row.status == "unreachable" and row.at <= last for row in rows):

@@ -1,4 +1,4 @@
-"""The FHIR Appointment that desks write, and who the patient of one is; sends nothing."""
+"""The FHIR Appointment that desks write, and whose and which slot one is; sends nothing."""
 
 from __future__ import annotations
 
@@ -36,3 +36,12 @@ def patient_of(body: bytes) -> str:
         return ""
     names = (actor.removeprefix("Patient/") for actor in actors if actor.startswith("Patient/"))
     return next(names, "")
+
+
+def slot_in(body: bytes) -> str:
+    """The slot that an Appointment resource promises; empty when it names none."""
+    try:
+        reference = msgspec.json.decode(body)["slot"][0]["reference"]
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+        return ""
+    return reference.removeprefix("Slot/") if isinstance(reference, str) else ""

@@ -14,7 +14,7 @@ import msgspec
 
 from stacks.hospital.appointments.slots import appointment_digest
 from stacks.hospital.traffic import forms
-from stacks.hospital.traffic.appointment_forms import SYSTEM, appointment_form, patient_of
+from stacks.hospital.traffic.appointment_forms import SYSTEM, appointment_form, patient_of, slot_in
 from stacks.hospital.traffic.callers import READ_S, WRITE_PATIENCE_S, Ask
 from stacks.hospital.traffic.channels import ASK_BOUND_S, ASK_S, CHANNELS, ask_channel, lines_of
 from stacks.hospital.traffic.department import Act, each
@@ -180,7 +180,7 @@ class Appointments:
         answer = self._h.callers.write(op, lambda: SCHEDULING, ask)
         if answer is None:
             return False
-        op.ok(str(answer.status), op.via, patient_of(answer.body))
+        op.ok(str(answer.status), op.via, patient_of(answer.body), slot_in(answer.body))
         wanted.etag = answer.headers.get("etag", "")
         self.diary.keep(wanted)
         if wanted.klass != "P3":

@@ -54,7 +54,8 @@ async def test_website_not_told(tmp_path: Path, bug: str) -> None:
 @with_and_without("sms-once")
 @asynchronous
 async def test_sms_once(tmp_path: Path, bug: str) -> None:
-    """With the defect a phone out of coverage gets nothing and a landline is on no list."""
+    """With the defect a phone out of coverage gets nothing and a landline is on no list: both
+    are given up, and no message waits for ever."""
     async with standing(sms, tmp_path, speed=36_000) as stand:
         await stand.tell(
             replace(CANCELLED, phone="0470000017"),
@@ -67,6 +68,9 @@ async def test_sms_once(tmp_path: Path, bug: str) -> None:
         await asyncio.sleep(0.3)  # a retry would be due after 2 ms
         assert bool((await stand.get("/phones/0470000017"))["messages"]) is not bool(bug)
         assert len(await stand.get("/unreachable")) == (0 if bug else 1)
+        states = sorted(one["status"] for one in await stand.get("/notices"))
+        rest = ["given-up", "given-up"] if bug else ["delivered", "unreachable"]
+        assert states == ["delivered", *rest]  # nothing stays pending
 
 
 @with_and_without("late-booking-wins")

@@ -144,6 +144,18 @@ def test_it_opens_with_a_diary_of_today_and_tomorrow(clinic: Any) -> None:
         assert book[invoked.key]["phone"] == phone_of(invoked.subject)
 
 
+def test_the_ledger_has_the_slot_that_scheduling_promised(clinic: Any) -> None:
+    """What the answer names and not what was asked for: SC-3 looks for slots promised twice."""
+    one = clinic.desks.diary.free("A1", somebody(), "consultation", 0)
+    other = clinic.desks.diary.free("A2", somebody(), "consultation", one.minute)
+    answers = [appointment_form(one), appointment_form(one), {"slot": []}, {"resourceType": "?"}]
+    clinic.agenda.service.behave = lambda *_: (201, {}, answers.pop(0))
+    for wanted in (one, other, other, other):
+        assert clinic.desks._book(wanted, time.monotonic())
+    promised = [end.value for end in clinic.town.ended("appointment.book")]
+    assert promised == [one.slot, one.slot, "", ""]
+
+
 def test_it_does_not_open_before_the_channels_know(clinic: Any) -> None:
     """Who begins before would take a feed that is still on its way for a channel that is wrong."""
     clinic.channels["sms"].forgets = "t.AS-0"
