@@ -369,7 +369,7 @@ _ALL = (
         "scheduling",
         "A restore does not replay the log: slots booked since the backup are free again.",
         ("SC-3",),
-        shown_by="reduced-day",
+        shown_by="scheduling-restored",
     ),
     # modalities and the router
     Bug(
