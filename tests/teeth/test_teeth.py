@@ -29,16 +29,19 @@ SLOW = frozenset(
         "ack-before-commit",
         "buffer-in-memory",
         "copy-accepts-writes",
+        "double-booked-after-restore",
         "drops-when-buffer-100",
         "duplicate-on-retry",
+        "late-booking-wins",
         "no-failover",
         "no-retry-after-timeout",
+        "one-node-only",
         "order-needs-engine",
         "order-not-sent",
         "prelim-overwrites-final",
-        "one-node-only",
         "queue-in-memory",
         "shed-fifo",
+        "website-not-told",
     }
 )
 # People retry an order for 45 s before they give up: the short preset's outage is over by then.
