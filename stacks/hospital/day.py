@@ -21,6 +21,7 @@ DEFAULT_PATIENTS = 4_000
 DEFAULT_HOUR = 16.0  # Saint-Luc: a weekday afternoon
 TRAFFIC = ("{python}", "-m", "stacks.hospital.traffic")
 WATCH = ("{python}", "-m", "stacks.hospital.watch")
+POISON = ("{python}", "-m", "stacks.hospital.poison")
 ELECTIVE = ("consultation", "planned-surgery", "ambulatory-imaging", "endoscopy")
 """Services of class P3: what a decision by class may call off."""
 UNTIL_TOMORROW_NIGHT_H = 48.0
@@ -82,6 +83,14 @@ def statistics_batch(reports: int = 40, name: str = "batch") -> Workload:
     """
     _within("reports", reports, 1, 500)
     return Workload(name, TRAFFIC, {"rush": {"mass.report/P4 batch": reports / BATCH_EVERY_S}})
+
+
+def poison_message(name: str = "poison") -> Workload:
+    """A partner sends one order and one report that the engine takes and nobody can use.
+
+    Laboratory and record refuse them for good. When its block begins, the engine has them.
+    """
+    return Workload(name, POISON)
 
 
 def imaging_peak(

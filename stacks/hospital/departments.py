@@ -88,8 +88,9 @@ def _care(copy_room: str = "B") -> Department:
             *(("wards", reader, "http") for reader in (*_NODES, "ro-copy")),
             ("laboratory", "analysers", "http"),
             ("laboratory", "lis", "http"),
+            ("partner", "engine", "mllp"),
         ),
-        outside=("wards", "laboratory"),
+        outside=("wards", "laboratory", "partner"),
     )
 
 

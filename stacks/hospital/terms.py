@@ -44,12 +44,14 @@ KINDS = {
     "decision.cancel": "crisis cell calls off appointments",
     "session.held": "protected session held",
     "operator.act": "an operator acts at a console",
+    "message.poison": "a partner sends a message that nobody can use",
 }
 HUMAN_KINDS = frozenset({"specimen.result", "stat.turnaround", "critical.ack", "examination.done"})
 LOCK_PROBES = frozenset({"copy.write"})
 ACTS = {
     "decision.cancel": "The crisis cell calls off appointments",
     "operator.act": "An operator acts",
+    "message.poison": "A partner sends a message that nobody can use",
 }
 
 HOSPITAL = Terms(CLASSES, KINDS, HUMAN_KINDS, LOCK_PROBES, ACTS)
