@@ -65,7 +65,9 @@ class Refusal(Exception):
 @app.command()
 def doctor(json_: Json = False, out_: Out = Path("reports")) -> int:
     """What this machine can do, and how to get what is missing."""
-    findings = surgery.examine(state_folder(), out_.resolve())
+    from chaos import residence
+
+    findings = surgery.examine(state_folder(), out_.resolve(), residence.installed())
     ready = surgery.can_run(findings)
     if json_:
         _print_json({"can_run": ready, "findings": msgspec.to_builtins(findings)})

@@ -1,4 +1,4 @@
-"""What this machine can do: runtimes, faults, and how to get what is missing.
+"""What this machine can do: runtimes, faults, what stacks can use, how to get what is missing.
 
 It only looks; it installs nothing, starts nothing and changes nothing.
 """
@@ -9,10 +9,13 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
+
+from chaos.stack import Program, Stack
 
 PROBE_S = 5.0
 NEEDED_GB = 2.0
@@ -28,13 +31,19 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def examine(state: Path, out: Path) -> list[Finding]:
-    """Look at everything; bounded, never raises."""
-    return [
+def examine(
+    state: Path, out: Path, stacks: Mapping[str, Callable[[], Stack]] | None = None
+) -> list[Finding]:
+    """Look at everything; bounded, never raises. `stacks`: what makes each installed stack, which
+    names the programs that it can use."""
+    findings = [
         _python(), _linux(), _postgres(), _namespaces(), _folder("state folder", state),
         _folder("run folders", out), _memory(), _toxiproxy(), _docker(), _fuse(), _kubernetes(),
         _browser(),
     ]  # fmt: skip
+    for name, make in (stacks or {}).items():
+        findings += _useful(name, make)
+    return findings
 
 
 def can_run(findings: list[Finding]) -> bool:
@@ -132,6 +141,39 @@ def _browser() -> Finding:
     path = next((p for n in names if (p := shutil.which(n))), None)
     remedy = "" if path else "only for looking at report.html: apt-get install chromium"
     return Finding("browser (optional)", path is not None, False, path or "none", remedy)
+
+
+def _useful(name: str, make: Callable[[], Stack]) -> list[Finding]:
+    """The programs that a stack can use; a stack that cannot be made is a finding itself."""
+    try:
+        programs = make().programs
+    except Exception as error:  # whatever somebody's stack raises: the doctor goes on
+        why = " ".join(str(error).split()) or type(error).__name__
+        return [Finding(f"stack {name}", False, True, why, "repair or reinstall this stack")]
+    return [_program(name, program) for program in programs]
+
+
+def _program(stack: str, program: Program) -> Finding:
+    places = [_place(alternatives) for alternatives in program.parts]
+    missing = [
+        Path(alternatives[0]).name
+        for alternatives, place in zip(program.parts, places, strict=True) if not place
+    ]  # fmt: skip
+    what = f"{stack}: {program.name}"
+    if missing:
+        detail = f"missing: {', '.join(missing)}; {program.without}"
+        return Finding(what, False, False, detail, program.get)
+    return Finding(what, True, False, places[0] if places else "")
+
+
+def _place(alternatives: tuple[str, ...]) -> str:
+    """Where the first alternative lies that is there; empty when there is none."""
+    for one in alternatives:
+        name = os.environ.get(one[1:], "") if one.startswith("$") else one
+        path = name if "/" in name and Path(name).is_file() else shutil.which(name)
+        if path:
+            return path
+    return ""
 
 
 def _works(*command: str) -> bool:

@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def named(stack: str) -> Stack:
     made = known[stack].load()()
     assert isinstance(made, Stack)
     return made
+
+
+def installed() -> Mapping[str, Callable[[], Stack]]:
+    """What makes each installed stack, by its name; nothing is loaded yet."""
+    return {point.name: partial(named, point.name) for point in entry_points(group=GROUP)}
 
 
 def raise_to_stay(stack: str, within_s: float, progress: Progress) -> Mapping[str, Any]:

@@ -91,14 +91,29 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the machine that a stack uses where it is found, and can do without.
+
+    All `parts` are needed; of each any alternative will do: a command on PATH, a file by its
+    absolute path, or `$NAME` for the file that this environment variable names. `without` says
+    what is lost, `get` how to get it.
+    """
+
+    name: str
+    parts: tuple[tuple[str, ...], ...]
+    without: str
+    get: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A whole system under test.
 
     `outside` are callers that are not services (wards, admission desk): their links have proxies
     as well. `audit` is the program that reads every store after the traffic has stopped; `load`
-    opens the traffic in a web UI; `terms` are its words for reports. `speed` is hospital seconds
-    per real second (human durations only); `defect` names the one planted defect that is switched
-    on, if any.
+    opens the traffic in a web UI; `terms` are its words for reports; `programs` it uses where they
+    are installed. `speed` is hospital seconds per real second (human durations only); `defect`
+    names the one planted defect that is switched on, if any.
     """
 
     name: str
@@ -109,6 +124,7 @@ class Stack:
     audit: tuple[str, ...] = ()
     load: tuple[str, ...] = ()
     terms: Terms = field(default=NO_WORDS, compare=False)
+    programs: tuple[Program, ...] = field(default=(), compare=False)
     speed: float = 1.0
     defect: str = ""
     env: Mapping[str, str] = field(default_factory=dict, compare=False)

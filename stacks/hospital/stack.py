@@ -20,6 +20,7 @@ from chaos.stack import Room, Stack, TopologyError
 from stacks.hospital import departments as plan
 from stacks.hospital.bugs import BUGS, VARIABLE
 from stacks.hospital.departments import Department
+from stacks.hospital.programs import PROGRAMS
 from stacks.hospital.terms import HOSPITAL as WORDS
 
 DEFAULT_SPEED = 60.0
@@ -67,6 +68,7 @@ def hospital(
         audit=AUDIT,
         load=LOAD_UI,
         terms=WORDS,
+        programs=PROGRAMS,
         env={"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted},
         speed=speed,
         defect=planted,

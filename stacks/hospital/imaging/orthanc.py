@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from stacks.hospital.imaging.association import UNCOMPRESSED, known_peers, title_of
+from stacks.hospital.imaging.orthanc_places import (
+    COMPILERS,
+    GUARD,
+    PLUGIN,
+    PLUGIN_FOLDERS,
+    PROGRAM,
+    PROGRAM_FOLDERS,
+)
 from stacks.hospital.settings import Address, Settings, SettingsError
 
-PROGRAM = "Orthanc"
-PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
-PLUGIN = "libOrthancDicomWeb.so"
-PLUGIN_FOLDERS = (
-    "/usr/share/orthanc/plugins",
-    "/usr/local/share/orthanc/plugins",
-    "/usr/lib/orthanc",
-)
 COMPILE_S = 30.0
-GUARD = "ORTHANC_GUARD"
-"""Names a guard compiled beforehand, for a machine without a C compiler."""
 _SOURCE = Path(__file__).with_name("orthanc_guard.c")
 READ_ONLY_WEB = """\
 function IncomingHttpRequestFilter(method, uri, ip, username, headers)
@@ -58,7 +56,7 @@ def installed(path: str | None = None) -> Installed | None:
 
 def compiler() -> str | None:
     """The C compiler that can make the library, if there is one."""
-    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    return next((path for name in COMPILERS if (path := shutil.which(name))), None)
 
 
 def can_be_guarded(environment: Mapping[str, str]) -> bool:
