@@ -45,6 +45,7 @@ from stacks.hospital.imaging.buffer_threads import Desk, Duty, run_with_threads
 from stacks.hospital.imaging.instances import STORAGE, Encoded, decode
 from stacks.hospital.imaging.router_bypass import Bypass
 from stacks.hospital.imaging.router_commitment import Asker
+from stacks.hospital.imaging.router_recent import KEPT_H, Keeping
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Address, Settings
 from stacks.hospital.store import Store, StoreError
@@ -85,6 +86,7 @@ class Router:
         viewer = self.carriers.get(VIEWER)
         archives = [self.carriers[name] for name in self.archives]
         self.bypass = Bypass(self.desk, archives, viewer, settings, log)
+        self.keeping = Keeping(self.desk, settings.real_s(KEPT_H * 3600.0), log)
         self._late_duty = Duty("late", self._write_late, log)
 
     def _connect(self, name: str, where: Address) -> None:
@@ -100,7 +102,7 @@ class Router:
         late = [self._late_duty] if planted("router-acks-before-disk") else []
         return [
             *(one.duty for one in self.carriers.values()), *(one.duty for one in self.askers),
-            self.bypass.duty, self.reporting, *late,
+            self.bypass.duty, self.keeping.duty, self.reporting, *late,
         ]  # fmt: skip
 
     # -- images in ------------------------------------------------------------------------------

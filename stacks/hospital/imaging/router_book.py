@@ -1,7 +1,8 @@
 """The router's durable book: images, what is owed to whom, and who waits for a commitment.
 
-An image's bytes stay until every archive has committed it and nobody else waits for it. It refuses
-to take two different images under one UID: Differs.
+An image's bytes stay until every archive has committed it and nobody else waits for it, those of
+an urgent study for a while longer (router_recent.py). It refuses to take two different images under
+one UID: Differs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ CREATE TABLE IF NOT EXISTS instance (
   received_at REAL NOT NULL,
   data BLOB
 );
+CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
+CREATE INDEX IF NOT EXISTS instance_urgent ON instance (study) WHERE urgent AND data IS NOT NULL;
+CREATE INDEX IF NOT EXISTS instance_here ON instance (id) WHERE data IS NOT NULL;
 CREATE TABLE IF NOT EXISTS delivery (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   instance INTEGER NOT NULL,
@@ -73,11 +77,7 @@ _FORGET = """
 UPDATE instance SET data = NULL WHERE id = ? AND data IS NOT NULL AND NOT EXISTS (
   SELECT 1 FROM delivery WHERE delivery.instance = instance.id
   AND state IN ('owed', 'sent', 'parked'))
-"""
-_URGENT_UNSEEN = """
-SELECT i.id FROM instance AS i WHERE i.data IS NOT NULL AND i.urgent
-AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id
-  AND (destination = ? OR state IN ('sent', 'committed')))
+AND NOT EXISTS (SELECT 1 FROM instance AS u WHERE u.study = instance.study AND u.urgent)
 """
 
 
@@ -114,26 +114,20 @@ def take(connection: sqlite3.Connection, one: Arrival, destinations: Sequence[st
         (sop_uid, sop_class, syntax, one.study, one.patient, one.urgent, one.digest, now, data),
     )
     lane = URGENT if one.urgent else ROUTINE
-    _owe(connection, [int(row.lastrowid or 0)], destinations, lane)
+    owe(connection, [int(row.lastrowid or 0)], destinations, lane)
     return True
 
 
-def _owe(
+def owe(
     connection: sqlite3.Connection, ids: Sequence[int], destinations: Sequence[str], lane: int
 ) -> None:
+    """Owe images to destinations; what is owed or was delivered already stays as it is."""
     now = time.time()
     connection.executemany(
         "INSERT OR IGNORE INTO delivery (instance, destination, lane, state, since)"
         " VALUES (?, ?, ?, 'owed', ?)",
         [(id_, destination, lane, now) for id_ in ids for destination in destinations],
     )
-
-
-def bypass(connection: sqlite3.Connection, viewer: str) -> int:
-    """Owe the viewer every urgent image that no archive has taken; returns how many are new."""
-    ids = [id_ for (id_,) in connection.execute(_URGENT_UNSEEN, (viewer,)).fetchall()]
-    _owe(connection, ids, [viewer], URGENT)
-    return len(ids)
 
 
 class Destination:

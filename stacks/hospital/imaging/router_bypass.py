@@ -1,4 +1,4 @@
-"""The PACS bypass: while no archive accepts, urgent images go to the emergency viewer as well.
+"""The PACS bypass: while no archive accepts, urgent studies go to the emergency viewer as well.
 
 It switches itself on and off; a doctor may hold it on. It refuses to take anything away from the
 archives: what is bypassed is still owed to them.
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from stacks.hospital.bugs import planted
-from stacks.hospital.imaging import router_book
+from stacks.hospital.imaging import router_recent
 from stacks.hospital.imaging.buffer import Carrier
 from stacks.hospital.imaging.buffer_threads import Desk, Duty
 from stacks.hospital.log import Log
@@ -57,7 +57,9 @@ class Bypass:
         self._decide()
         if self.on and self._viewer is not None:
             name = self._viewer.route.called
-            if self._desk.write(lambda connection: router_book.bypass(connection, name)):
+            found = self._desk.read(lambda connection: router_recent.unseen(connection, name))
+            if found.images:
+                self._desk.write(lambda c: router_recent.bypass(c, name, found))
                 self._viewer.duty.ring()
         return LOOK_S
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from stacks.hospital.imaging import commitment
 from stacks.hospital.imaging.association import AssociationError
 from stacks.hospital.imaging.buffer import BOUNDS
 from stacks.hospital.imaging.instances import Encoded
+from stacks.hospital.imaging.router_recent import too_old
 from stacks.hospital.settings import Address
 
 from ..programs import until
@@ -177,6 +180,55 @@ def test_bypass_takes_urgent_images_to_the_viewer_and_ends_by_itself(ward: Ward)
     send(ward.port, late)
     until("archive", WITHIN_S, lambda: late[0].sop_uid in ward.a.kept)
     assert late[0].sop_uid not in ward.viewer.kept
+
+
+def test_bypass_shows_urgent_studies_whole_though_archives_had_some_images(ward: Ward) -> None:
+    """Images that archives committed, or only took, before they went: the viewer has them, too."""
+    ward.open()
+    done, half = images("done", 3, priority="HIGH"), images("half", 6, priority="STAT")
+    calm, calm_half = images("calm", 2), images("calm2", 4)
+    send(ward.port, [*done, *calm, *calm_half[:2], *half[:4]])
+    until("archives", WITHIN_S, lambda: len(ward.a.kept) == 11 and ward.settled())
+    assert not ward.viewer.kept
+    ward.a.close()
+    ward.b.close()
+    send(ward.port, [*half[4:], *calm_half[2:]])
+    until("viewer", WITHIN_S, lambda: len(ward.viewer.kept) >= 9)
+    assert ward.viewer.kept == _bytes([*half, *done])
+
+
+def test_recent_studies_are_kept_for_hours_only(tmp_path: Path, wards: list[Ward]) -> None:
+    """An urgent study that was delivered long ago is not kept, and does not go to the viewer."""
+    ward = Ward(tmp_path, HOSPITAL_SPEED="7200")  # four hours take two seconds
+    wards.append(ward)
+    ward.open()
+    old = images("old", 2, priority="STAT")
+    send(ward.port, old)
+    until("archives", WITHIN_S, lambda: len(ward.a.kept) == 2 and ward.settled())
+    book = tmp_path / "router" / "router.db"
+    until("forgotten", WITHIN_S, lambda: not _here(book))
+    ward.a.close()
+    ward.b.close()
+    late = images("late", 1, priority="STAT")
+    send(ward.port, late)
+    until("viewer", WITHIN_S, lambda: late[0].sop_uid in ward.viewer.kept)
+    assert ward.viewer.kept == _bytes(late)
+
+
+def _here(book: Path) -> int:
+    """Images of which the router holds the bytes."""
+    with closing(sqlite3.connect(book)) as connection:
+        (found,) = connection.execute("SELECT count(data) FROM instance").fetchone()
+    return int(found)
+
+
+def test_recent_studies_are_kept_within_a_bound() -> None:
+    """Latest first up to the bytes; what is older than the hours goes in any case."""
+    settled = [("c", 30.0, 40), ("b", 20.0, 40), ("a", 10.0, 40)]
+    assert too_old(settled, before=0.0, bytes_max=80) == ["a"]
+    assert too_old(settled, before=0.0, bytes_max=79) == ["b", "a"]
+    assert too_old(settled, before=15.0, bytes_max=1_000) == ["a"]
+    assert too_old([], before=15.0, bytes_max=0) == []
 
 
 def test_a_doctor_holds_the_bypass_on_across_a_kill(ward: Ward) -> None:
