@@ -50,7 +50,7 @@ def test_scheduling_restored_from_backup(experiment: Experiment, preset: Preset)
         with experiment.traffic(crisis_cell(at(0.0, "backup"), at(3.0, "decide"), name="before")):
             experiment.wait(preset.window_s / 2, why="bookings and a decision follow the backup")
         with experiment.inject(Kill("scheduling"), lease_s=preset.lease_s):
-            experiment.wait(preset.window_s / 2, why="clinics work from their printed lists")
+            experiment.wait(preset.window_s, why="clinics work from their printed lists")
         with experiment.traffic(crisis_cell(at(0.0, "restore"), at(1.0, "open"), name="after")):
             experiment.wait(preset.after_s, why="the backup is restored and replayed")
         experiment.wait(preset.after_s, why="clinics book again")

@@ -32,6 +32,7 @@ SCHEDULING = ("scheduling",)
 TODAY_SHARE = 0.2
 FIRST_TODAY_MIN, FIRST_SESSION_MIN = 30, 8  # a booking is on the printed lists after five
 TOMORROW_OPENS_MIN = DAY_MIN + 8 * HOUR_MIN
+SESSIONS_TOMORROW = 12  # whatever a decision lets stand, however long the clinics took to open
 WELL_AHEAD_MIN = 13 * HOUR_MIN  # SC-2 is about slots more than twelve hours ahead
 FURTHER_DAYS = 5  # of bookings made during the traffic
 SESSION_AHEAD_MIN = (12, 30)  # of a session booked during the traffic
@@ -49,7 +50,6 @@ class Appointments:
         self._patients: list[Person] = []
         self._sessions: list[Booking] = []
         self._units = Units(hospital)
-        self._playing = False
 
     @property
     def acts(self) -> Mapping[str, Act]:
@@ -63,7 +63,6 @@ class Appointments:
 
     def sit_down(self) -> None:
         """The units: every protected session has its time."""
-        self._playing = True
         for session in self._sessions:
             self._h.spawn(self._units.hold, session)
 
@@ -76,8 +75,9 @@ class Appointments:
         self._patients = [self._outpatient(number) for number in range(count)]
         each(self._patients, self._register, end, trouble, "gam")
         each(self._planned_elective(), self._seed, end, trouble, "scheduling")
-        sessions = self._planned_sessions()
-        each(sessions, self._seed, end, trouble, "scheduling")
+        each(self._planned_tomorrow(), self._seed, end, trouble, "scheduling")
+        self._sessions = self._planned_sessions()
+        each(self._sessions, self._seed, end, trouble, "scheduling")
         known = [channel for channel in CHANNELS if self._h.callers.reaches(channel)]
         each(known, self._await_known, end, trouble, "engine and the channels")
 
@@ -107,6 +107,17 @@ class Appointments:
             name = f"{self._h.prefix}AE-{number}"
             found.append(self.diary.free(name, one, service, earliest))
         return found
+
+    def _planned_tomorrow(self) -> list[Booking]:
+        """Protected sessions of tomorrow: nobody holds them in this run, and nobody calls off."""
+        tomorrow = max(TOMORROW_OPENS_MIN, self.diary.minute_at(time.time()) + WELL_AHEAD_MIN)
+        return [
+            self.diary.free(
+                f"{self._h.prefix}AT-{number}", self._patients[number % len(self._patients)],
+                SESSIONS[number % len(SESSIONS)], tomorrow,
+            )
+            for number in range(SESSIONS_TOMORROW)
+        ]  # fmt: skip
 
     def _planned_sessions(self) -> list[Booking]:
         """One protected session after the other, for as long as the traffic is expected to last."""
@@ -156,7 +167,8 @@ class Appointments:
             day = now // DAY_MIN + 1 + dice.below(FURTHER_DAYS)
             opens = day * DAY_MIN + TOMORROW_OPENS_MIN % DAY_MIN
             wanted = self.diary.free(name, one, service, opens + dice.below(480))
-        self._book(wanted, intended)
+        if self._book(wanted, intended) and wanted.klass != "P3":
+            self._h.spawn(self._units.hold, wanted)
 
     def _if_free(self, wanted: Booking | None) -> Booking | None:
         """Somebody wants a slot that another was given lately: only if scheduling has it free."""
@@ -183,10 +195,6 @@ class Appointments:
         op.ok(str(answer.status), op.via, patient_of(answer.body), slot_in(answer.body))
         wanted.etag = answer.headers.get("etag", "")
         self.diary.keep(wanted)
-        if wanted.klass != "P3":
-            self._sessions.append(wanted)
-            if self._playing:
-                self._h.spawn(self._units.hold, wanted)
         return True
 
     def move(self, _: Arrival, intended: float, dice: Dice) -> None:

@@ -98,7 +98,7 @@ RUSH: Mapping[str, float] = {
 TURNAROUND_HOSPITAL_S = 97 * 60.0  # RS-3: urgent tests in degraded mode
 CRITICAL_HOSPITAL_S = 30 * 60.0  # RS-2: until a carer knows
 TOLD_HOSPITAL_S = 10 * 60.0  # SC-1: until all channels say the same
-SESSIONS_MORE_S = 15.0  # faults take their time to be seen and healed
+SESSIONS_MORE_S = 40.0  # clinics take their time to open, faults to be seen and healed
 ONE_FAILOVER = "one run sees one failover; five runs of it make the claim's own minimum"
 
 

@@ -17,7 +17,7 @@ from stacks.hospital.appointments.scheduling_fhir import asked_of
 from stacks.hospital.appointments.slots import SERVICES, slot_of
 from stacks.hospital.day import at, crisis_cell
 from stacks.hospital.traffic.appointment_forms import appointment_form
-from stacks.hospital.traffic.appointments import Appointments
+from stacks.hospital.traffic.appointments import SESSIONS_TOMORROW, Appointments
 from stacks.hospital.traffic.callers import Callers
 from stacks.hospital.traffic.config import Config, ConfigError
 from stacks.hospital.traffic.crisis import CellAct, CrisisCell, arrivals_of
@@ -135,8 +135,12 @@ def test_it_opens_with_a_diary_of_today_and_tomorrow(clinic: Any) -> None:
     minute = clinic.desks.diary.minute_at(time.time())
     minutes = [slot_of(one["slot"]).minute - minute for one in elective]
     assert sum(ahead > 12 * 60 for ahead in minutes) >= 0.75 * len(minutes)
-    sessions = [one for one in book.values() if one not in elective]
-    assert len(sessions) == int(SMALL.sessions_s * SMALL.sessions_per_s)
+    protected = [one for one in book.values() if one not in elective]
+    far = [one for one in protected if ".AT-" in one["id"]]
+    assert len(far) == SESSIONS_TOMORROW
+    assert all(slot_of(one["slot"]).minute - minute > 12 * 60 for one in far)
+    assert {one["service"] for one in far} == set(SESSIONS)
+    assert len(protected) - len(far) == int(SMALL.sessions_s * SMALL.sessions_per_s)
     assert len({one["slot"] for one in book.values()}) == len(book)
     for invoked, end in clinic.town.ops("appointment.book"):
         assert end.via == "scheduling"
