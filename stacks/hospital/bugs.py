@@ -333,9 +333,11 @@ _ALL = (
     Bug(
         "archive-deletes-on-resend",
         "pacs",
-        "Replaces an image that is sent again: deletes the old one, never stores the new one.",
-        ("IM-1",),
-        shown_by="pacs-outage",
+        "Deletes the file of an image that is sent again, and its index goes on vouching for it.",
+        # A router that is killed sends again what it had not noted as delivered. What an archive
+        # does not hold is lost data, too.
+        ("IM-1", "IN-1"),
+        shown_by="router-killed",
     ),
     Bug(
         "store-not-kept",

@@ -204,12 +204,14 @@ class Index:
             return "*"
         row = self._read(
             lambda connection: connection.execute(
-                "SELECT SOPClassUID, content, data FROM instance JOIN image"
+                "SELECT SOPClassUID, content, data FROM instance LEFT JOIN image"
                 " ON image.row = instance.row WHERE SOPInstanceUID = ?",
                 (sop_uid,),
             ).fetchone()
         )
-        if row is None or hashlib.sha256(row[2]).hexdigest()[:16] != row[1]:
+        if row and planted("archive-deletes-on-resend"):  # answers from its index
+            return str(row[0])
+        if row is None or row[2] is None or hashlib.sha256(row[2]).hexdigest()[:16] != row[1]:
             return None
         return str(row[0])
 
@@ -251,7 +253,6 @@ def _keep(
     if lying is not None:
         if planted("archive-deletes-on-resend"):
             connection.execute("DELETE FROM image WHERE row = ?", lying[:1])
-            connection.execute("DELETE FROM instance WHERE row = ?", lying[:1])
             return False
         new = (values["PatientID"], values["StudyInstanceUID"], row[len(COLUMNS) + 1])
         names = ("patient", "study", "pixels")

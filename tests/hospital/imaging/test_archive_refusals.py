@@ -114,12 +114,16 @@ def test_viewer_clears_old_studies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["auto", "archive"])
 def test_defect_deletes_on_resend(tmp_path: Path, kind: str) -> None:
-    """Planted: an image sent again is gone; a sound archive keeps it (see test_archive)."""
+    """Planted: an image sent again is gone, and vouched for; a sound archive keeps it (see
+    test_archive)."""
+    requester = Requester("CT1")
     environment = {"HOSPITAL_BUG": "archive-deletes-on-resend"}
     with Archive(kind, tmp_path / "data", environment) as archive:
         sent = images("bug", 2)
         assert send(archive, sent) + send(archive, sent[:1]) == [0, 0, 0]
         assert {one.sop_uid for one in dicomweb.instances(archive.http)} == {sent[1].sop_uid}
+        requester.ask(archive, pairs(sent), wait_s=10)
+        assert requester.reports[0][0] == 1
 
 
 def test_defect_does_not_keep_after_a_restart(tmp_path: Path) -> None:
