@@ -62,7 +62,7 @@ BATCH = 50  # images kept in one transaction
 WORKLIST_THREADS = 8
 CAPACITY = {"CT": 391_680, "MR": 82_944, "US": 13_824, "CR": 2_074}
 """Images of 24 hours at the peak hour: studies a day x images x 12 % x 24 (an 850-bed hospital)."""
-ASK_LOOK_S, ASK_PAUSE_S = 0.3, 1.0
+ASK_LOOK_S, ASK_PAUSE_S = 1.0, 1.0
 PROCESSING_FAILURE, NOT_AUTHORISED = 0x0110, 0x0124
 LANE = Lane(slots=64, waiting=1000, wait_s=4.0, retry_after_s=1)
 """A patient who lies on the table is not shed by class: all wait alike."""

@@ -59,7 +59,7 @@ IMAGE_BYTES_MAX = 64 * 1024 * 1024
 FREE_BYTES_MIN = 100 * 1024 * 1024  # below this the sender keeps its images
 DISK_LOOK_S = 1.0
 REPORTS = 20  # looked at per step
-REPORT_LOOK_S, REPORT_PAUSE_S = 0.5, 2.0
+REPORT_LOOK_S, REPORT_PAUSE_S = 1.0, 2.0
 LATE_S = 3.0  # planted defect only
 
 

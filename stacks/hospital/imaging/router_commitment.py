@@ -29,7 +29,7 @@ from stacks.hospital.log import Log, describe
 from stacks.hospital.store import StoreError
 
 ITEMS = 250  # images per request
-LOOK_S = 0.5
+LOOK_S = 1.5  # each request costs two associations
 HEAR_S = 3.0  # an association stays open so long for the report
 GRACE_S = 0.1  # in which our answer to the report leaves
 PAUSE_S = 2.0  # after a failed attempt
