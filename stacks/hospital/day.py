@@ -94,17 +94,18 @@ def poison_message(name: str = "poison") -> Workload:
 
 
 def imaging_peak(
-    preset: str | Named = "smoke", instances: int = 3_000, name: str = "peak"
+    preset: str | Named = "smoke", instances: int | None = None, name: str = "peak"
 ) -> Workload:
     """The morning peak: so many instances, in CT studies of 100, evenly over a fault window.
 
-    It has patients and orders of its own; it may start before, in or after a fault.
+    Without `instances`: the preset's own number. It has patients and orders of its own; it may
+    start before, in or after a fault.
     """
-    _within("instances", instances, 1, 100_000)
-    window_s = known_preset(_name(preset)).window_s
-    return Workload(name, TRAFFIC, {
-        "preset": _name(preset), "peak": {"instances": instances, "window_s": float(window_s)},
-    })  # fmt: skip
+    known = known_preset(_name(preset))
+    number = known.peak_instances if instances is None else instances
+    _within("instances", number, 1, 100_000)
+    peak = {"instances": number, "window_s": float(known.window_s)}
+    return Workload(name, TRAFFIC, {"preset": _name(preset), "peak": peak})
 
 
 def patients_calling(

@@ -122,6 +122,7 @@ class Preset:
     asked: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     inpatients: int = 72
     orders_ahead: int = 96  # imaging orders made before the traffic begins: they last a window
+    peak_instances: int = 3_000  # that the scanners make in an imaging peak
     bookings: int = 310  # elective appointments of today and, four in five, of tomorrow
     outpatients: int = 100  # who have them
     sessions_per_s: float = 0.85  # protected sessions held, per real second: PR-2
@@ -207,7 +208,7 @@ PRESETS: Mapping[str, Preset] = {
                 "SC-1": (40, _FEWER), "SC-2": (30, _FEWER), "SC-3": (40, _FEWER),
                 "PR-2": (8, _SHORT),
             },
-            orders_ahead=30, bookings=80, outpatients=40,
+            orders_ahead=30, bookings=80, outpatients=40, peak_instances=1_000,
         ),
         Preset("ci", scale=1 / 100, load=1.0, window_s=60, asked={"FO-1": (1, ONE_FAILOVER)}),
         Preset(

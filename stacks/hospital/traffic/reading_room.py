@@ -28,6 +28,7 @@ VIEWER = "emergency-viewer"
 EMERGENCIES = ("P0", "P1")
 ASK_S = 1.5
 LOOK_EVERY_S, LOOK_RARELY_S = 0.8, 3.0  # between two looks for a study
+LOOK_URGENTLY_S = 1.5  # the longest pause of who waits for an emergency's pictures
 READ_BOUND_S = 8.0
 READ_ROUNDS = 3
 PAGE = 400
@@ -121,7 +122,7 @@ class ReadingRoom:
                 "study.view", klass, finished, bound_s, key=study, subject=one.mrn,
                 ward=one.ward, target=self._last_good, value=str(count),
             )  # fmt: skip
-        pause_s = LOOK_EVERY_S
+        pause_s, rarely_s = LOOK_EVERY_S, LOOK_URGENTLY_S if op else LOOK_RARELY_S
         while time.monotonic() < finished + bound_s * GIVE_UP_FACTOR:
             for place in self._places(klass):
                 if op:
@@ -136,7 +137,7 @@ class ReadingRoom:
                 self._readable.append(Study(study, one.mrn, klass))
                 return
             gevent.sleep(pause_s)
-            pause_s = min(LOOK_RARELY_S, pause_s * 1.3)
+            pause_s = min(rarely_s, pause_s * 1.3)
         if op:
             op.unknown(f"nothing within {time.monotonic() - finished:.1f} s")
 

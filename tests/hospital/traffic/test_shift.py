@@ -79,8 +79,9 @@ def test_other_workloads_play_nothing_but_their_own(
 
 
 def test_a_peak_is_so_many_instances_in_a_fault_window() -> None:
-    """3,000 instances are thirty studies, evenly over the window of preset ci."""
+    """3,000 instances are thirty studies, evenly over the window of preset ci, and its own peak."""
     shift = shift_of(imaging_peak("ci", instances=3_000), "imaging")
+    assert imaging_peak("ci").params == imaging_peak("ci", instances=3_000).params
     (flow,) = shift._flows
     assert flow.per_s * 60 == pytest.approx(30)
 
