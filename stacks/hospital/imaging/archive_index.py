@@ -128,7 +128,8 @@ class Index:
     def _mix(self, values: dict[str, str]) -> None:
         """After a restart new studies are filed under the patient of the study before."""
         study = values["StudyInstanceUID"]
-        if study not in self._mixed_up and self._mixed and values["PatientID"]:
+        open_ = self._mixed and study not in self._mixed_up and values["PatientID"]
+        if open_ and not self.find("STUDY", {"StudyInstanceUID": study}):
             before, self._last_patient = self._last_patient, values["PatientID"]
             if before != values["PatientID"]:
                 self._mixed -= 1
