@@ -56,9 +56,7 @@ _ALL = (
         "engine",
         "Retries a refused message for ever at the head: everything behind it waits.",
         ("OR-2", "RS-3"),
-        # A message that is refused for good must be in the traffic; then its own order would never
-        # arrive on a sound stack either. A test of the engine alone shows it.
-        shown_by="",
+        shown_by="poison-message",
     ),
     Bug(
         "retry-storm",
