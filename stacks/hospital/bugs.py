@@ -318,7 +318,7 @@ _ALL = (
         "ris",
         "Radiology takes the report of a study made without the worklist, and keeps no study.",
         ("IM-3",),
-        shown_by="worklist-down",
+        shown_by="pacs-outage",
     ),
     Bug(
         "matched-by-name",

@@ -27,12 +27,15 @@ SHOWN = {bug.name: bug for bug in BUGS.values() if bug.shown_by}
 SLOW = frozenset(
     {
         "ack-before-commit",
+        "archive-deletes-on-resend",
         "buffer-in-memory",
         "copy-accepts-writes",
         "double-booked-after-restore",
         "drops-when-buffer-100",
         "duplicate-on-retry",
         "late-booking-wins",
+        "matched-by-name",
+        "modality-needs-worklist",
         "no-failover",
         "no-retry-after-timeout",
         "one-node-only",
@@ -40,7 +43,9 @@ SLOW = frozenset(
         "order-not-sent",
         "prelim-overwrites-final",
         "queue-in-memory",
+        "router-acks-before-disk",
         "shed-fifo",
+        "store-not-kept",
         "website-not-told",
     }
 )
