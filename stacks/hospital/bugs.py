@@ -324,7 +324,8 @@ _ALL = (
         "matched-by-name",
         "ris",
         "A study made without the worklist goes to the oldest order of anybody with that name.",
-        ("IM-3",),
+        # Then radiology's record of one patient's examination lies under another patient.
+        ("IM-3", "IN-3"),
         shown_by="worklist-down",
     ),
     # pacs
@@ -341,6 +342,7 @@ _ALL = (
         "store-not-kept",
         "pacs",
         "After a restart writes to a volume not mounted yet, and vouches for it from memory.",
+        # An image that an archive does not hold is lost data, too.
         ("IM-1", "IN-1"),
         shown_by="pacs-outage",
     ),
@@ -401,7 +403,8 @@ _ALL = (
         "router-acks-before-disk",
         "dicom-router",
         "Acknowledges images and vouches for them while they are in memory: a kill loses them.",
-        ("IM-1",),
+        # The scanners delete what was vouched for: no archive ever gets it, and that is lost data.
+        ("IM-1", "IN-1"),
         shown_by="router-killed",
     ),
 )
