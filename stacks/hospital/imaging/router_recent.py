@@ -24,7 +24,8 @@ _OPEN = """
 SELECT 1 FROM delivery WHERE delivery.instance = i.id AND state IN ('owed', 'sent', 'parked')
 """
 _SETTLED = f"""
-SELECT i.study, max(i.received_at), sum(length(i.data)) FROM instance AS i
+SELECT i.study, max(i.received_at), sum(length(i.data))
+FROM instance AS i INDEXED BY instance_here
 WHERE i.data IS NOT NULL AND NOT EXISTS ({_OPEN}) GROUP BY i.study ORDER BY 2 DESC
 """
 _FORGET = f"""
