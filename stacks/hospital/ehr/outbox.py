@@ -1,6 +1,8 @@
 """The outbox: orders on their way to the engine, in order, by one ehr node at a time.
 
-It refuses to remove a message before the engine has acknowledged that very message.
+It refuses to remove a message before the engine has acknowledged that very message. Several are
+removed together, for a removal waits for two disks; what is sent again after a crash carries the
+same MSH-10, and the engine knows it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ POLL_S = 0.2
 TIDY_EVERY_S = 2.0
 BATCH = 16
 ACK_S = 4.0
+REMOVE_EVERY_S = 1.0
+"""The session is not left silent for longer than this and the sending of one message."""
 IDLE_SESSION_S = 8
 """PostgreSQL ends the session of a sender that is silent for so long (it hangs): the lock is free
 for the other node. Longer than connecting to the engine and waiting for its acknowledgement."""
@@ -97,9 +101,7 @@ class Outbox:
                 "WHERE parked IS NULL ORDER BY seq LIMIT %s",
                 (BATCH,),
             )
-            for row in rows:
-                if stop.is_set() or not await self._one_message(session, row):
-                    break
+            await self._batch(session, rows, stop)
             if not rows:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
@@ -108,8 +110,27 @@ class Outbox:
                 await _rest(stop, self._pause_s)
                 self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _one_message(self, session: Session, row: tuple[Any, ...]) -> bool:
-        """Send one; True if the next may follow."""
+    async def _batch(
+        self, session: Session, rows: list[tuple[Any, ...]], stop: asyncio.Event
+    ) -> None:
+        """Send in order until one is not acknowledged; remove those that were."""
+        taken: list[int] = []
+        removed_at = time.monotonic()
+        for row in rows:
+            if stop.is_set() or not await self._one_message(session, row, taken):
+                break
+            if time.monotonic() - removed_at >= REMOVE_EVERY_S:
+                await self._remove(session, taken)
+                removed_at = time.monotonic()
+        await self._remove(session, taken)
+
+    async def _remove(self, session: Session, taken: list[int]) -> None:
+        if taken:
+            await _ask(session, "DELETE FROM outbox WHERE seq = ANY(%s)", (taken,))
+            taken.clear()
+
+    async def _one_message(self, session: Session, row: tuple[Any, ...], taken: list[int]) -> bool:
+        """Send one, noted in `taken` when acknowledged; True if the next may follow."""
         seq, control_id, payload, placer = row
         try:
             ack = await self._client.send(bytes(payload), control_id, ACK_S)
@@ -124,7 +145,7 @@ class Outbox:
             return False
         self.trouble, self._pause_s = "", FIRST_PAUSE_S
         if ack.accepted:
-            await _ask(session, "DELETE FROM outbox WHERE seq = %s RETURNING seq", (seq,))
+            taken.append(seq)
             self.sent += 1
         else:
             await self._park(session, seq, placer, ack)
