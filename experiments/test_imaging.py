@@ -17,6 +17,7 @@ TRANSFERS = (
 SLOW_MS = 10  # each way, on a path that takes several exchanges per image
 SLOW_KB_PER_S = 2_000
 LOST_EVERY = 40  # images
+UNANSWERED_EVERY, UNANSWERED_MAX = 40, 3  # images; the router waits seconds for each answer
 
 pytestmark = pytest.mark.departments("imaging")
 
@@ -84,7 +85,8 @@ def test_router_killed(experiment: Experiment, preset: Preset) -> None:
 
 @pytest.mark.experiment("images-slow-and-lossy")
 def test_slow_and_lossy_imaging_link(experiment: Experiment, preset: Preset) -> None:
-    """The way of the images is slow and throttled, and transfers to one archive break off."""
+    """The way of the images is slow and throttled; transfers to one archive break off, the other's
+    answers get lost, so that it is sent images again that it has."""
     with experiment.traffic(hospital_day(preset, hour=MORNING)):
         experiment.steady(preset.warmup_s)
         with (
@@ -94,6 +96,15 @@ def test_slow_and_lossy_imaging_link(experiment: Experiment, preset: Preset) -> 
             ),
             experiment.inject(
                 ImageTransfers("dicom-router>pacs-a.dicom", do="abort", every=LOST_EVERY),
+                lease_s=preset.lease_s,
+            ),
+            experiment.inject(
+                ImageTransfers(
+                    "dicom-router>pacs-b.dicom",
+                    do="drop",
+                    every=UNANSWERED_EVERY,
+                    count=UNANSWERED_MAX,
+                ),
                 lease_s=preset.lease_s,
             ),
         ):

@@ -388,7 +388,7 @@ _ALL = (
     Bug(
         "modality-needs-worklist",
         "modalities",
-        "Scanners refuse an examination when the worklist does not answer.",
+        "Scanners refuse a patient who is not on the worklist, also when the worklist is away.",
         ("IM-1",),
         shown_by="pacs-outage",
     ),

@@ -147,7 +147,8 @@ class Scanners:
                 reason = describe(error)
         self.log.warn_once_per(5.0, "worklist_away", reason=reason)
         if planted("modality-needs-worklist"):
-            raise Refusal(503, "transient", f"the worklist is away: {reason}")
+            text = f"not on the worklist, which is away ({reason})"
+            raise Refusal(409, "business-rule", text)
         return None
 
     async def acquire(self, stop: asyncio.Event) -> None:

@@ -238,7 +238,7 @@ def test_a_modality_that_needs_the_worklist_refuses(tmp_path: Path, floors: list
     floor = Floor(tmp_path, "modality-needs-worklist")
     floors.append(floor)
     floor.scanners.start()
-    assert "worklist is away" in floor.examine("x1", status=503)
+    assert "worklist, which is away" in floor.examine("x1", status=409)
     floor.ris.open()
     floor.examine("x1")
 
