@@ -390,7 +390,7 @@ _ALL = (
         "modalities",
         "Scanners refuse a patient who is not on the worklist, also when the worklist is away.",
         ("IM-1",),
-        shown_by="pacs-outage",
+        shown_by="worklist-down",
     ),
     Bug(
         "no-bypass",
