@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.claims.evidence import bounded, cited, clock_time, count, lowered, seconds, together
-from chaos.claims.told_words import Calls, Final, Polls
+from chaos.claims.told_words import LOOK_S, Calls, Final, Polls
 from chaos.journal.history import History
 from chaos.journal.ops import Op
 from chaos.verdict import Finding, Need, Verdict
@@ -108,8 +108,9 @@ class ToldAlike:
             Finding.HELD,
             (
                 f"After {count(n, self.thing)} called off every channel that knew of them "
-                f"({', '.join(polls.channels)}) said `{self.right}` within {words}; the slowest "
-                f"took {seconds(polls.slowest)} (real)."
+                f"({', '.join(polls.channels)}) said `{self.right}` within {words} and the "
+                f"{LOOK_S:g} s that may lie between two looks; the slowest was seen after "
+                f"{seconds(polls.slowest)} (real)."
             ),
         )
         lines = cited(history, polls.some)
