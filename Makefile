@@ -32,10 +32,10 @@ demo: $(VENV)/.run ## The Saint-Luc outage: raise a hospital, crash servers, jud
 	@echo "==> Several servers of a hospital crash at 16:00. Which of its claims hold?"
 	@$(RUN) run saint-luc --seed $(SEED)
 
-test: $(VENV)/.dev ## Every fast test, then one experiment on the real hospital (about 5 minutes)
+test: $(VENV)/.dev ## Every fast test, then one experiment: a node of the record crashes (about 6 minutes)
 	@echo "==> Fast tests"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not teeth and not docker and not storage and not kubernetes"
-	@echo "==> One experiment on the whole hospital"
+	@echo "==> One experiment: a node of the record crashes"
 	@$(RUN) run app-node-crash --preset smoke --seed $(SEED)
 
 slow: $(VENV)/.dev ## Tests on real PostgreSQL and the whole hospital, and the kill -9 campaign
