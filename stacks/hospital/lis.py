@@ -17,8 +17,8 @@ from dataclasses import replace
 
 import msgspec
 
+from stacks.hospital import heard, lis_http
 from stacks.hospital import lis_book as book
-from stacks.hospital import lis_http
 from stacks.hospital.bugs import planted
 from stacks.hospital.courier import Courier
 from stacks.hospital.criticals import CRITICALS_SCHEMA
@@ -71,7 +71,7 @@ class Lis:
         pace = book.Pace(time.time(), self._speed)
 
         def work(connection: sqlite3.Connection) -> None:
-            if not book.is_new(connection, header.sender, header.control_id, pace.now):
+            if not heard.is_new(connection, header.sender, header.control_id, pace.now):
                 return
             if isinstance(body, Adt):
                 specimens = book.take_adt(connection, body)
@@ -200,7 +200,7 @@ def _is_pending(connection: sqlite3.Connection, specimen: str) -> bool:
 async def lis(settings: Settings, log: Log) -> AsyncIterator[Face]:
     """The service: own file, MLLP in, reports out by courier, phone list and web page on HTTP."""
     store = Store(settings.data_dir / "lis.db", QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA)
-    await store.write(lambda connection: book.tidy(connection, time.time()))
+    await store.write(lambda connection: heard.tidy(connection, time.time()))
     laboratory = Lis(store, settings.speed, log)
     server = MllpServer(
         laboratory.intake.answer,

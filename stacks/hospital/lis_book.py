@@ -16,20 +16,17 @@ import msgspec
 from stacks.hospital import criticals
 from stacks.hospital.analytes import correct, is_corrected
 from stacks.hospital.bugs import planted
+from stacks.hospital.heard import SEEN_SCHEMA, current
 from stacks.hospital.wire.hl7 import Adt, Hl7Error, Order, Report, Value
 
 STAT_VALIDATION_S = 2 * 60.0  # hospital seconds from preliminary to final
 ROUTINE_VALIDATION_S = 6 * 60.0
 CORRECTION_S = 10 * 60.0  # from final to corrected
 WORKLIST_S = 110 * 60.0  # planted defect only: longest wait behind the routine worklist
-MERGES_MAX = 20
-SEEN_KEPT_S = 7 * 86_400.0  # real seconds that a message is remembered by its MSH-10
 FOLLOWS = {"preliminary": "final", "final": "corrected"}
-LIS_SCHEMA = """
-CREATE TABLE IF NOT EXISTS seen (
-  sender TEXT NOT NULL, control_id TEXT NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (sender, control_id)
-) WITHOUT ROWID;
+LIS_SCHEMA = (
+    SEEN_SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS patient (
   mrn TEXT PRIMARY KEY, merged_into TEXT, visit TEXT NOT NULL, ward TEXT NOT NULL
 );
@@ -63,6 +60,7 @@ CREATE TABLE IF NOT EXISTS feed (
 );
 CREATE INDEX IF NOT EXISTS feed_specimen ON feed (specimen);
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +72,6 @@ class Pace:
 
     def later(self, hospital_s: float) -> float:
         return self.now + hospital_s / self.speed
-
-
-def is_new(connection: sqlite3.Connection, sender: str, control_id: str, now: float) -> bool:
-    """Remember a message; False when it was taken before."""
-    row = connection.execute(
-        "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (sender, control_id, now)
-    )
-    return row.rowcount == 1
-
-
-def tidy(connection: sqlite3.Connection, now: float) -> None:
-    """Forget the MSH-10 of messages that nobody repeats any more."""
-    connection.execute("DELETE FROM seen WHERE at < ?", (now - SEEN_KEPT_S,))
-
-
-def current(connection: sqlite3.Connection, mrn: str) -> str:
-    """The mrn that a patient has today, merges followed."""
-    for _ in range(MERGES_MAX):
-        row = connection.execute("SELECT merged_into FROM patient WHERE mrn = ?", (mrn,)).fetchone()
-        if row is None or row[0] is None:
-            break
-        mrn = row[0]
-    return mrn
 
 
 def take_adt(connection: sqlite3.Connection, adt: Adt) -> list[str]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from stacks.hospital import heard
 from stacks.hospital.health import Check
 from stacks.hospital.imaging import ris_book as book
 from stacks.hospital.imaging import ris_desk
@@ -49,7 +50,7 @@ class Ris:
         now = time.time()
 
         def work(connection: sqlite3.Connection) -> None:
-            if not book.is_new(connection, header.sender, header.control_id, now):
+            if not heard.is_new(connection, header.sender, header.control_id, now):
                 return
             if isinstance(body, Adt):
                 matching.reconcile_all(connection, now, book.take_adt(connection, body))
@@ -96,7 +97,7 @@ class Ris:
 async def ris(settings: Settings, log: Log) -> AsyncIterator[Face]:
     """The service: own file, MLLP and HTTP in, a DICOM listener for the scanners."""
     store = Store(settings.data_dir / "ris.db", book.RIS_SCHEMA)
-    await store.write(lambda connection: book.tidy(connection, time.time()))
+    await store.write(lambda connection: heard.tidy(connection, time.time()))
     radiology = Ris(store, log)
     server = MllpServer(
         radiology.intake.answer,

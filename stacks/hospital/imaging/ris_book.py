@@ -13,16 +13,13 @@ from typing import Any
 
 import msgspec
 
+from stacks.hospital.heard import SEEN_SCHEMA, current
 from stacks.hospital.imaging.instances import uid
 from stacks.hospital.wire.hl7 import Adt, Hl7Error, ImagingOrder
 
-MERGES_MAX = 20
-SEEN_KEPT_S = 7 * 86_400.0  # real seconds that a message is remembered by its MSH-10
-RIS_SCHEMA = """
-CREATE TABLE IF NOT EXISTS seen (
-  sender TEXT NOT NULL, control_id TEXT NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (sender, control_id)
-) WITHOUT ROWID;
+RIS_SCHEMA = (
+    SEEN_SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS patient (
   mrn TEXT PRIMARY KEY, merged_into TEXT,
   family TEXT NOT NULL, given TEXT NOT NULL, birth TEXT NOT NULL, sex TEXT NOT NULL
@@ -56,6 +53,7 @@ CREATE TABLE IF NOT EXISTS step (
 );
 CREATE INDEX IF NOT EXISTS step_study ON step (study);
 """
+)
 OPEN = (
     "o.status = 'active' AND NOT EXISTS (SELECT 1 FROM examination AS e"
     " WHERE e.order_placer = o.placer AND e.state <> 'discontinued')"
@@ -93,29 +91,6 @@ _ENTRY = (
     " coalesce(p.birth, ''), coalesce(p.sex, '')"
     " FROM imaging_order AS o LEFT JOIN patient AS p ON p.mrn = o.patient"
 )
-
-
-def is_new(connection: sqlite3.Connection, sender: str, control_id: str, now: float) -> bool:
-    """Remember a message; False when it was taken before."""
-    row = connection.execute(
-        "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (sender, control_id, now)
-    )
-    return row.rowcount == 1
-
-
-def tidy(connection: sqlite3.Connection, now: float) -> None:
-    """Forget the MSH-10 of messages that nobody repeats any more."""
-    connection.execute("DELETE FROM seen WHERE at < ?", (now - SEEN_KEPT_S,))
-
-
-def current(connection: sqlite3.Connection, mrn: str) -> str:
-    """The mrn that a patient has today, merges followed."""
-    for _ in range(MERGES_MAX):
-        row = connection.execute("SELECT merged_into FROM patient WHERE mrn = ?", (mrn,)).fetchone()
-        if row is None or row[0] is None:
-            break
-        mrn = row[0]
-    return mrn
 
 
 def take_adt(connection: sqlite3.Connection, adt: Adt) -> str:

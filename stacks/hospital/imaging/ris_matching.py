@@ -11,7 +11,8 @@ import sqlite3
 from dataclasses import dataclass
 
 from stacks.hospital.bugs import planted
-from stacks.hospital.imaging.ris_book import Conflict, current, take_order
+from stacks.hospital.heard import current
+from stacks.hospital.imaging.ris_book import Conflict, take_order
 from stacks.hospital.imaging.ris_search import Found, Sought, search, taken
 from stacks.hospital.wire.hl7 import ImagingOrder
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from stacks.hospital import heard
 from stacks.hospital.bugs import VARIABLE
 from stacks.hospital.imaging import ris_book as book
 from stacks.hospital.imaging import ris_matching as matching
@@ -220,7 +221,7 @@ def test_a_merge_backwards_is_refused(pages: sqlite3.Connection) -> None:
     merge(pages, "M2", "M1")
     with pytest.raises(Hl7Error):
         merge(pages, "M1", "M2")
-    assert book.current(pages, "M1") == "M2"
+    assert heard.current(pages, "M1") == "M2"
 
 
 @pytest.mark.parametrize(
