@@ -305,6 +305,7 @@ def _terminated(*_: object) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script; ends the process with the exit code."""
+    signal.signal(signal.SIGINT, _terminated)  # a shell that starts jobs may have it ignored
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGHUP, _terminated)
     sys.exit(_guarded(lambda: app(args=argv, standalone_mode=False)))

@@ -79,6 +79,8 @@ def keep(event: evt.Event) -> int:
 
 def main() -> None:
     archive = AE("HALL")
+    archive.maximum_associations = 200  # faults leave some behind that nobody closes
+    archive.network_timeout = 5
     archive.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
     archive.start_server(bind("DICOM"), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
     mllp = MllpServer(bind("MLLP"), Receiver)
