@@ -12,12 +12,17 @@ import sys
 import time
 from pathlib import Path
 
+from chaos.faults import Acknowledgements, ImageTransfers, TruncatedMessages, WebRequests
 from chaos.lease import Leases
 from chaos.runtime.process import ProcessRuntime
 from tests.conditions import seen
 from tests.faults.stories import EXAMPLES
 from tests.light_stack import light_stack
 
+SPOKEN = (Acknowledgements, TruncatedMessages, ImageTransfers, WebRequests)
+HERE = {name: one for name, one in EXAMPLES.items() if not isinstance(one, SPOKEN)}
+"""Without the faults that need traffic in a protocol which the light stack does not speak; their
+undo is the same step as every other toxic's."""
 STANDS_S = 60.0
 LEASE_S = 30.0
 LIVES_S = 30.0  # it ends by itself when nobody kills it
@@ -40,7 +45,7 @@ def main(state: Path, run: Path, seed: int, standing: bool) -> None:
         runtime.up(lambda _service, _state: None)
         say(raised=True)
         while time.monotonic() < end:
-            fault = EXAMPLES[chance.choice(list(EXAMPLES))].pinned(runtime)
+            fault = HERE[chance.choice(list(HERE))].pinned(runtime)
             lease = leases.grant(fault.kind, fault.undo(runtime), LEASE_S)
             say(began=fault.kind)
             fault.begin(runtime, LEASE_S)
