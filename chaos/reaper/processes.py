@@ -183,7 +183,8 @@ def read_pidfile(path: object) -> tuple[int, int] | None:
 def kill(scope: Step) -> str:
     """SIGKILL every process of the scope until QUIET_LOOKS in a row find none.
 
-    One look may miss a child that was born while its parent ended.
+    One look may miss a child that was born while its parent ended. All are stopped before the first
+    dies: none may see another's death and tidy up, as no server does whose power is cut.
     """
     deadline = time.monotonic() + KILL_S
     ended: set[int] = set()
@@ -193,8 +194,9 @@ def kill(scope: Step) -> str:
         quiet = 0 if found else quiet + 1
         if found and not ended:
             _remember_shm(scope, found)
-        for pid, seen in found.items():
-            send(pid, seen.start, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid, seen in found.items():
+                send(pid, seen.start, number)
         ended |= found.keys()
         while left := {pid: s for pid, s in found.items() if lives(pid, s.start)}:
             if time.monotonic() > deadline:
