@@ -29,7 +29,7 @@ from chaos.verdict import Finding, Need, Verdict
 from stacks.hospital.claims.places import CALLED_OFF, CANCELLED, SCHEDULING, called_off, stands
 
 HOUR_S = 3600.0
-REACHED, LISTED = 0.95, 0.10
+REACHED = 0.95
 LOOK_S = 1.0
 """The client wrote the decision down at most so many real seconds after it took effect."""
 TRIES_S, TRIES_FLOOR_S = 32 * 60.0, 5.0
@@ -43,10 +43,9 @@ NEWS_PATH = frozenset({SCHEDULING, "engine", "sms"})
 @dataclass(frozen=True)
 class PatientsTold:
     """SC-2. Of the patients whose appointment was called off, with a slot more than 12 h after the
-    decision, at least 95 % of those whose phone takes messages are reached at least 2 h before it
-    (within 10 h when the slot's time is not known; human bounds, scaled); every one has been
-    tried; whom no message can reach is listed for a person to call while there is time, and those
-    are at most 10 % (ours: more is no exception) (BND). Minimum evidence: 200 patients.
+    decision, at least 95 % are reached at least 2 h before it (within 10 h when the slot's time is
+    not known; human bounds, scaled); every one has been tried, and whom no message can reach is
+    listed for a person to call while there is time (BND). Minimum evidence: 200 patients.
     Source: S (Saint-Luc), A."""
 
     need: Need = field(default=Need.full(200))
@@ -59,19 +58,14 @@ class PatientsTold:
         if not stands(history, SCHEDULING) or not stands(history, "sms"):
             return absent(self.id, self.statement, self.need, "scheduling")
         tally = _Notices(history)
-        tried = len(tally.reached) + len(tally.late)
-        n = tried + len(tally.listed)
-        share = len(tally.reached) / tried if tried else 0.0
+        missed = len(tally.late) + len(tally.listed)
+        n = len(tally.reached) + missed
+        share = len(tally.reached) / n if n else 0.0
         told = (
-            f"{len(tally.reached):,} of {count(tried, 'patient')} were reached in time "
+            f"{len(tally.reached):,} of {count(n, 'patient')} were reached in time "
             f"({percent(share)}, at least {percent(REACHED)} promised), {len(tally.listed):,} "
-            f"whom no message reaches are listed for a person to call (at most "
-            f"{percent(LISTED)} may)"
+            f"whom no message reaches are listed for a person to call"
         )
-        allowed = (1 - REACHED, LISTED)
-        missed = (len(tally.late), len(tally.listed))
-        over = [m > a * max(n, self.need.claim) + EPSILON
-                for m, a in zip(missed, allowed, strict=True)]  # fmt: skip
         finding, reason = Finding.HELD, f"{told}; every one was tried."
         if tally.untried:
             op = tally.untried[0]
@@ -81,7 +75,7 @@ class PatientsTold:
                 f"to call (for example {op.subject}, appointment {op.key}, called off at "
                 f"{clock_time(history, op.ended)}); {told}."
             )
-        elif any(over):
+        elif missed > (1 - REACHED) * max(n, self.need.claim) + EPSILON:
             late = f"; for example appointment {tally.late[0].key}" if tally.late else ""
             finding, reason = Finding.BROKEN, f"{told}{late}."
         elif unread(history, ("sms",)):
@@ -92,7 +86,7 @@ class PatientsTold:
             reason = f"{told}; for {count(len(tally.open), 'patient')} it is still tried."
         elif n < self.need.asked:
             finding, reason = Finding.INCONCLUSIVE, f"{told}; {self.need.asked:,} are needed."
-        elif any(m > a * n + EPSILON for m, a in zip(missed, allowed, strict=True)):
+        elif missed > (1 - REACHED) * n + EPSILON:
             finding = Finding.INCONCLUSIVE
             reason = f"{told}: too few to condemn, too many to hold."
         lines = cited(history, tally.untried, tally.late, tally.open, ends(tally.reached))

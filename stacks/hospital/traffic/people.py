@@ -6,6 +6,7 @@ It knows what the hospital was told and has acknowledged, and asks nobody.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -76,8 +77,8 @@ def person(mrn: str, klass: str, dice: Dice) -> Person:
     )  # fmt: skip
 
 
-LANDLINE_SHARE = 0.04
-"""Of patients whose only number is one that no text message reaches."""
+LANDLINE_EVERY, LANDLINE_AT = 50, 33
+"""Which of the numbered patients have a number that no text message reaches."""
 
 
 def phone_of(mrn: str) -> str:
@@ -87,7 +88,8 @@ def phone_of(mrn: str) -> str:
     """
     bits = int.from_bytes(hashlib.sha256(mrn.encode()).digest()[:8], "big")
     dice = Dice(bits)
-    landline = dice.chance(LANDLINE_SHARE)
+    numbered = re.search(r"\d+$", mrn)
+    landline = bool(numbered) and int(numbered[0]) % LANDLINE_EVERY == LANDLINE_AT
     last = "00" if landline else f"{1 + dice.below(99):02}"
     return f"+336{dice.below(10**6):06}{last}"
 
