@@ -23,7 +23,9 @@ from stacks.hospital.settings import Address
 from stacks.hospital.traffic.config import Config
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
-QUEUES = ("gam", "engine", "ehr-a", "ehr-b", "scheduling", "modalities", "dicom-router")
+QUEUES = (
+    "gam", "engine", "ehr-a", "ehr-b", "scheduling", "modalities", "dicom-router", "ris",
+)  # fmt: skip
 ASK_S = 4.0
 CONNECT_S = 2
 EVERY_S = 0.5
