@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-ALL = ("journal", "judge", "faults", "stack", "experiment", "proxy")
+ALL = ("journal", "judge", "faults", "stack", "experiment", "proxy", "storage", "containers")
 
 
 def main() -> int:

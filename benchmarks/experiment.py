@@ -43,7 +43,7 @@ def overhead_s(folder: Path) -> float:
     started = next(e["t"] for e in seen if e["e"] == "run.started")
     warm = opened["warmup"]
     ready = max(e["t"] for e in seen if e["e"] == "service.seen" and e["t"] < warm)
-    return took - windows - (ready - started)
+    return float(took - windows - (ready - started))
 
 
 def stopped_s(folder: Path) -> float:

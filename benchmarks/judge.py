@@ -18,10 +18,12 @@ from pathlib import Path
 
 from benchmarks.figure import tell
 from chaos.claims.judge import judge
+from chaos.claims.objectives import objectives
 from chaos.journal import events as ev
 from chaos.journal.history import History
 from chaos.journal.writer import Writer
 from stacks.hospital.claims import CATALOGUE
+from stacks.hospital.systems import SYSTEMS
 
 OPERATIONS = 1_000_000
 TIME_LIMIT_S = 600
@@ -128,13 +130,19 @@ def read_and_judge(folder: Path) -> None:
     read_s = time.perf_counter() - began
     judgement = judge(history, [make() for make in CATALOGUE.values()])  # type: ignore[call-arg]
     total_s = time.perf_counter() - began
+    cpu_s, before_cpu = time.process_time() - began_cpu, time.process_time()
+    measured = objectives(history, SYSTEMS, tuple(CATALOGUE))
+    share = (time.process_time() - before_cpu) / cpu_s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     verdicts = {v.id: v.verdict for v in judgement.claims}
     assert not judgement.reasons, judgement.reasons
     n = history.op_count
     tell("judge_reading", read_s, "s", operations=n)
     tell("judge_every_claim", total_s, "s", at_most=15, operations=n, reading_included=True,
-         cpu_s=round(time.process_time() - began_cpu, 2), verdicts=verdicts)  # fmt: skip
+         cpu_s=round(cpu_s, 2), verdicts=verdicts)  # fmt: skip
+    figures = [figure for one in measured for figure in (*one.rto, one.rpo)]
+    tell("judge_objectives", share, "of the judging", at_most=0.05, operations=n,
+         figures=sum(figure.measured for figure in figures))  # fmt: skip
     tell("judge_peak_memory", peak, "MiB", at_most=1024, operations=n)
 
 

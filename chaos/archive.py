@@ -16,6 +16,7 @@ from chaos.claims.judge import judge
 from chaos.journal.history import History
 from chaos.run import Run, write_atomically
 from chaos.stack import Stack
+from chaos.systems import System
 from chaos.terms import NO_WORDS, Terms
 from chaos.verdict import Judgement
 
@@ -23,10 +24,11 @@ STACKS = "hospital_chaos.stacks"
 """Entry points that make stacks."""
 
 
-def judge_run(run: Run, claims: Sequence[Claim]) -> Judgement:
-    """Read the journal, judge the claims, write verdicts.json and the pages."""
+def judge_run(run: Run, claims: Sequence[Claim], systems: Sequence[System] = ()) -> Judgement:
+    """Read the journal, judge the claims, measure how the systems recovered; write verdicts.json
+    and the pages."""
     history = History.read(run.journal)
-    judgement = judge(history, claims)
+    judgement = judge(history, claims, systems)
     judgement = msgspec.structs.replace(
         judgement, name=run.name, seed=run.seed, runtime=run.runtime
     )

@@ -77,6 +77,10 @@ class _Listener:
         if call.excinfo is not None:
             self.errors.append(str(call.excinfo.value) or call.excinfo.typename)
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.errors.append(report.longrepr[2])  # "Skipped: what this machine lacks"
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.rehearsals = session.config.stash[plugin.REHEARSALS]
         self.runs = session.config.stash[plugin.RUNS]

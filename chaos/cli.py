@@ -46,7 +46,9 @@ Preset = Annotated[str, typer.Option(help="Length and density of the traffic: sm
 Seed = Annotated[
     int, typer.Option(help="Seed of the traffic; the same seed, the same hospital day.")
 ]
-RuntimeName = Annotated[str, typer.Option("--runtime", help="Where the stack runs: process.")]
+RuntimeName = Annotated[
+    str, typer.Option("--runtime", help="Where the stack runs: process or docker.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Where run folders go.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, for example under reports/.")]
 
@@ -107,17 +109,23 @@ def list_(experiments: Experiments = None, json_: Json = False) -> int:
 
 @app.command()
 def plan(
-    name: str, experiments: Experiments = None, preset: Preset = "ci", json_: Json = False
+    name: str,
+    experiments: Experiments = None,
+    preset: Preset = "ci",
+    runtime: RuntimeName = "process",
+    json_: Json = False,
 ) -> int:
     """Targets, blast radius and undo steps of one experiment; changes nothing."""
     from chaos import catalogue
     from chaos.terminal import print_plan
 
-    rehearsal = catalogue.rehearse(catalogue.folder(experiments), name, ["--preset", preset])
+    options = ["--preset", preset, "--runtime", runtime, "--survey"]
+    rehearsal = catalogue.rehearse(catalogue.folder(experiments), name, options)
+    planned = rehearsal.plan()
     if json_:
-        _print_json(msgspec.to_builtins(rehearsal.plan()))
+        _print_json(msgspec.to_builtins(planned))
     else:
-        print_plan(out, rehearsal.plan())
+        print_plan(out, planned)
     return Exit.HELD
 
 
@@ -160,8 +168,9 @@ def judge(folder: RunFolder, experiments: Experiments = None, json_: Json = Fals
 
     made = runs.load(folder)
     where = catalogue.folder(experiments)
-    claims = catalogue.rehearse(where, made.name, ["--preset", made.preset]).claims
-    judgement = archive.judge_run(made, claims)
+    options = ["--preset", made.preset, "--runtime", made.runtime]
+    rehearsal = catalogue.rehearse(where, made.name, options)
+    judgement = archive.judge_run(made, rehearsal.claims, rehearsal.stack.systems)
     if json_:
         _print_json(msgspec.to_builtins(judgement))
     else:
@@ -227,13 +236,14 @@ def heal_(json_: Json = False) -> int:
 def up(
     stack: Annotated[str, typer.Argument(help="Name of an installed stack.")] = "hospital",
     hours: Annotated[float, typer.Option(help="It goes down by itself after this time.")] = 8.0,
+    runtime: RuntimeName = "process",
     json_: Json = False,
 ) -> int:
     """Raise a stack and let it stand (for looking around, or for load-ui) until `down`."""
     from chaos import residence
 
     _heal_first()
-    place = residence.raise_to_stay(stack, hours * 3600, _service_told)
+    place = residence.raise_to_stay(stack, hours * 3600, _service_told, runtime)
     if json_:
         _print_json(place)
     else:

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.runtime import engine
 from chaos.stack import Program, Stack
+from chaos.storage.mounting import missing, only_root, sees_reads
 
 PROBE_S = 5.0
 NEEDED_GB = 2.0
+CACHED = "cached reads are not felt before Linux 6.6"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -114,19 +117,18 @@ def _toxiproxy() -> Finding:
 
 
 def _docker() -> Finding:
-    engine = Path(os.environ.get("DOCKER_SOCKET", "/var/run/docker.sock")).exists()
-    sdk = find_spec("docker") is not None
-    remedy = "runtime `docker` is not in this build yet"
-    detail = f"engine {'found' if engine else 'not found'}, SDK {'found' if sdk else 'not found'}"
-    return Finding("Docker (runtime docker)", False, False, detail, remedy)
+    what = "Docker (runtime docker)"
+    if why := engine.missing():
+        found, _, remedy = why.partition("; ")
+        return Finding(what, False, False, found, remedy)
+    return Finding(what, True, False, engine.socket_path())
 
 
 def _fuse() -> Finding:
-    device = Path("/dev/fuse").exists()
-    tool = shutil.which("fusermount3") is not None
-    remedy = "storage faults are not in this build yet"
-    detail = f"/dev/fuse {'there' if device else 'missing'}, fuse3 {'there' if tool else 'missing'}"
-    return Finding("FUSE (storage faults)", False, False, detail, remedy)
+    why, _, remedy = missing().partition(": ")
+    notes = ["arrays can be mounted", only_root(), "" if sees_reads() else CACHED]
+    detail = why or "; ".join(filter(None, notes))
+    return Finding("FUSE (storage faults)", not why, False, detail, remedy)
 
 
 def _kubernetes() -> Finding:

@@ -15,6 +15,7 @@ from chaos.archive import judge_run
 from chaos.claims import Claim
 from chaos.claims.judge import steady_reasons
 from chaos.faults import Fault, Observation
+from chaos.faults.targets import side_by_side
 from chaos.journal import events as ev
 from chaos.journal.history import History
 from chaos.journal.writer import JournalError, Writer
@@ -30,7 +31,8 @@ GONE_WITHIN_S = 90.0  # a healed service must be ready again by then (a database
 LOOK_EVERY_S = 0.01
 SLICE_S = 0.25  # how often a wait looks whether the run is still sound
 AUDIT_GRACE_S = 45.0  # reading every store, beyond the time given for backlogs to drain
-ABORT_GONE_S = 0.2  # on Ctrl-C healing is ordered and the stack taken down, not admired
+ABORT_GONE_S = 0.2  # in a run that is over healing is ordered, and not admired
+LOST_EVERY_S = 1.0  # how often a wait looks whether somebody else has taken a part of the stack
 
 
 class Teller(Protocol):
@@ -81,6 +83,8 @@ class Experiment:
         self._open_faults = 0
         self._injected = 0
         self._interrupted = False
+        self._voided = ""  # why this run cannot prove anything any more, once that is known
+        self._looked_t = 0.0
         self._ended = False
 
     # ------------------------------------------------------------ life of the stack
@@ -114,7 +118,10 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         self.conclude(error or ExperimentVoid("the experiment ended without expect()"))
-        self.runtime.forget_remains()
+        try:
+            self.runtime.forget_remains()
+        except RuntimeFailure as failure:  # the outcome says so already, and the lease file stays
+            self._teller.tell("down", str(failure))
 
     def conclude(self, error: BaseException) -> None:
         """End a run whose body raised before `expect`: stack down, evidence so far judged."""
@@ -187,6 +194,9 @@ class Experiment:
         except KeyboardInterrupt:
             self._interrupted = True
             raise
+        except (ExperimentVoid, RuntimeFailure) as error:
+            self._voided = self._voided or str(error)
+            raise
         finally:
             self._end(name, fault, lease)
 
@@ -225,7 +235,8 @@ class Experiment:
         """Take the stack down, close the journal, judge it; raises NotHeld unless all held."""
         self._teller.tell("judge", f"judging {len(claims)} claims")
         self._claims = claims
-        self._finish("completed", "")
+        lost = self.runtime.lost()  # settling looks at stores only
+        self._finish("void" if lost else "completed", lost)
         assert self.judgement is not None
         if self.judgement.outcome is not Finding.HELD:
             raise NotHeld(self.judgement, self.run.folder)
@@ -265,29 +276,29 @@ class Experiment:
             lease.release()
         except (RuntimeFailure, LeaseError) as error:
             self._note(ev.FaultStuck(t=_now(), fault=name, reason=str(error)))
-            raise ExperimentVoid(f"{fault.story}: could not be undone: {error}") from error
+            words = f"{fault.story}: could not be undone: {error}"
+            raise ExperimentVoid("; ".join(filter(None, (self._voided, words)))) from error
         ended = _now()
         self._note(ev.FaultEnded(t=ended, fault=name, by="deadline" if expired else "block"))
-        look = self._look(
-            lambda: fault.gone(self.runtime), ABORT_GONE_S if self._interrupted else GONE_WITHIN_S
-        )
+        over = self._interrupted or bool(self._voided)
+        look = self._look(lambda: fault.gone(self.runtime), ABORT_GONE_S if over else GONE_WITHIN_S)
         if look.ok:
             gone = _now()
             self._note(
                 ev.FaultGone(t=gone, fault=name, observation=look.text, ms=(gone - ended) * 1e3)
             )
             self._note_states(fault.targets(self.stack))
-        elif not self._interrupted:
+        elif not over:
             self._note(ev.FaultStuck(t=_now(), fault=name, reason=look.text))
 
     def _note_states(self, targets: Sequence[str]) -> None:
         """What the services that were hit are now: gone, paused, or what they say themselves."""
-        for service in self.stack.services:
-            if service.name in targets:
-                state: str = self.runtime.state(service.name)
-                if state == "running":
-                    state = self.runtime.health(service.name).status
-                self._note(ev.ServiceSeen(t=_now(), service=service.name, state=state))
+        hit = [s.name for s in self.stack.services if s.name in targets]
+        states: dict[str, str] = {name: self.runtime.state(name) for name in hit}
+        running = [name for name in hit if states[name] == "running"]
+        states |= side_by_side(lambda name: (name, self.runtime.health(name).status), running)
+        for name in hit:
+            self._note(ev.ServiceSeen(t=_now(), service=name, state=states[name]))
 
     def _look(self, look: Callable[[], Observation], within_s: float) -> Observation:
         end = _now() + within_s
@@ -306,6 +317,10 @@ class Experiment:
         self._leases.check()
         if self._journal_failure:
             raise ExperimentVoid(self._journal_failure)
+        if _now() - self._looked_t > LOST_EVERY_S:
+            self._looked_t = _now()
+            if lost := self.runtime.lost():
+                raise ExperimentVoid(lost)
 
     def _finish(self, outcome: str, reason: str) -> None:
         self._ended = True
@@ -316,14 +331,15 @@ class Experiment:
             if self._stack_lease is not None:
                 self._stack_lease.release()
         except LeaseError as error:
-            outcome, reason = "void", f"the stack could not be taken down: {error}"
+            words = f"the stack could not be taken down: {error}"
+            outcome, reason = "void", "; ".join(filter(None, (reason, words)))
         self._note(ev.RunEnded(t=_now(), outcome=outcome, reason=reason))
         self.judgement = self._judged()
 
     def _judged(self) -> Judgement:
         try:
             self._journal.close()
-            return judge_run(self.run, self._claims)
+            return judge_run(self.run, self._claims, self.stack.systems)
         except (JournalError, OSError) as error:
             words = why(error) if isinstance(error, OSError) else str(error)
             return Judgement(

@@ -199,7 +199,8 @@ class Leases:
         """Until the reaper has undone what it found, or is left with standing leases only."""
         deadline = time.monotonic() + WORK_S
         while self._child.poll() is None and time.monotonic() < deadline:
-            if all(reaper.stands(path) for path in reaper.lease_files(self.folder)):
+            left = reaper.lease_files(self.folder)
+            if left and all(map(reaper.stands, left)):
                 return
             time.sleep(LOOK_S)
 
@@ -304,7 +305,7 @@ def heal(state: Path | None = None) -> list[HealedLease]:
     for folder in _run_folders(state or state_folder()):
         owner = _owner(folder)
         if owner is None:
-            if time.time() - folder.stat().st_mtime > EMPTY_KEPT_S:
+            if _age_s(folder) > EMPTY_KEPT_S:
                 healed += _play_folder(folder)
             continue
         if _alive(owner, "pid", "start"):
@@ -375,6 +376,14 @@ def _run_folders(state: Path) -> list[Path]:
         return []
     except OSError as error:
         raise LeaseError(f"cannot read the leases in {state}: {error.strerror}") from error
+
+
+def _age_s(folder: Path) -> float:
+    """Since something was last put into it; 0 for one that is gone: its run has ended in order."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _owner(folder: Path) -> dict[str, object] | None:

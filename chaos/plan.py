@@ -6,7 +6,7 @@ that a wrong target or a missing claim is found before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -14,21 +14,13 @@ import msgspec
 
 from chaos.claims import Claim
 from chaos.faults import Fault
+from chaos.faults.fault import Prepared, TargetError
+from chaos.planned import PlannedFault, PlannedProject, planned
 from chaos.reaper import describe
+from chaos.runtime import ABILITIES, Runtime
 from chaos.runtime.fake import FakeRuntime
 from chaos.stack import Stack
 from chaos.workload import Workload
-
-
-class PlannedFault(msgspec.Struct, frozen=True):
-    """One fault of the plan: what it touches, for how long at most, and how it is undone."""
-
-    story: str
-    kind: str
-    targets: tuple[str, ...]
-    rooms: tuple[str, ...]
-    lease_s: float
-    undo: tuple[str, ...]  # each step in words
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -50,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True):
     faults: tuple[PlannedFault, ...]
     script: tuple[PlannedStep, ...]
     claims: tuple[tuple[str, str], ...]  # (id, statement)
+    project: PlannedProject | None = None  # of a stack that names an existing one
 
     @property
     def at_most_s(self) -> float:
@@ -60,13 +53,18 @@ class Plan(msgspec.Struct, frozen=True):
 class Rehearsal:
     """The verbs of an Experiment, written down instead of done."""
 
-    def __init__(self, name: str, story: str, stack: Stack) -> None:
+    def __init__(
+        self, name: str, story: str, stack: Stack, abilities: Iterable[str] = ABILITIES
+    ) -> None:
+        """`abilities`: what the runtime can do that the experiment will run on."""
         self.name = name
         self.story = story
         self.stack = stack
-        self.runtime = FakeRuntime(stack)
+        self.runtime: Runtime = FakeRuntime(stack, abilities=abilities)
+        self.prepared: tuple[Prepared, ...] = ()  # faults that need a stack raised for them
         self.claims: tuple[Claim, ...] = ()
         self._faults: list[PlannedFault] = []
+        self._hit: list[str] = []  # services that are hit at this point of the script
         self._script: list[PlannedStep] = []
 
     @contextmanager
@@ -83,10 +81,16 @@ class Rehearsal:
 
     @contextmanager
     def inject(self, fault: Fault, lease_s: float) -> Iterator[None]:
-        """Resolve targets and undo against a fake runtime; TargetError when they do not resolve."""
+        """Resolve targets and undo against a fake runtime; TargetError when they do not resolve,
+        RuntimeFailure when the runtime that is meant cannot do such a fault."""
+        if isinstance(fault, Prepared):
+            fault.prepare(self.runtime)
+            self.prepared += (fault,)
         fault = fault.pinned(self.runtime)
         targets = fault.targets(self.stack)
         steps = fault.undo(self.runtime)
+        hit = [self.stack.hit_by(target).name for target in targets]
+        self._bounded({*self._hit, *hit})
         rooms = sorted({r for t in targets for r in self._rooms(t)})
         self._faults.append(
             PlannedFault(
@@ -95,7 +99,9 @@ class Rehearsal:
             )
         )  # fmt: skip
         self._add("inject", f"{fault.story} (undone after {lease_s:g} s at the latest)")
+        self._hit += hit
         yield
+        del self._hit[len(self._hit) - len(hit) :]
         self._add("heal", f"undo: {fault.story}")
 
     def wait(self, s: float, *, why: str = "watching") -> None:
@@ -118,11 +124,14 @@ class Rehearsal:
 
     def blank(self) -> Rehearsal:
         """The same rehearsal with nothing written down yet."""
-        return Rehearsal(self.name, self.story, self.stack)
+        return Rehearsal(self.name, self.story, self.stack, self.runtime.abilities)
 
     def plan(self) -> Plan:
         """All that was noted."""
+        project = planned(self.runtime, self._faults)
         touched = {t for f in self._faults for t in f.targets}
+        if project is not None:
+            touched = {c.service for c in project.containers if c.changes}
         names = tuple(s.name for s in self.stack.services)
         return Plan(
             name=self.name,
@@ -133,7 +142,17 @@ class Rehearsal:
             faults=tuple(self._faults),
             script=tuple(self._script),
             claims=tuple((c.id, c.statement) for c in self.claims),
+            project=project,
         )
+
+    def _bounded(self, hit: set[str]) -> None:
+        """TargetError when more containers of an existing project are hit at once than may be."""
+        project = self.stack.project
+        if project is not None and len(hit) > project.most_targets:
+            raise TargetError(
+                f"{', '.join(sorted(hit))} would be hit at the same time, and at most "
+                f"{project.most_targets} of project {project.name} may be (most_targets)"
+            )
 
     def _add(self, verb: str, text: str, seconds: float = 0.0) -> None:
         step = {"verb": verb, "text": text, "seconds": seconds}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chaos.runtime.choice import DEFAULT, RUNTIMES
+
 if TYPE_CHECKING:
     from chaos.experiment import Experiment, Teller
     from chaos.plan import Rehearsal
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from chaos.stack import Stack
     from chaos.verdict import Judgement
 
-RUNTIMES = ("process",)
 DEFAULT_SEED = 7
 
 REHEARSALS: pytest.StashKey[list[Rehearsal]] = pytest.StashKey()
@@ -40,12 +41,17 @@ class Silent:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of an experiment; all have defaults."""
     group = parser.getgroup("hospital-chaos", "experiments on a running stack")
-    group.addoption("--runtime", default="process", help="where the stack runs: process")
+    group.addoption(
+        "--runtime", default=DEFAULT, help=f"where the stack runs: {', '.join(RUNTIMES)}"
+    )
     group.addoption("--seed", type=int, default=DEFAULT_SEED, help="seed of the traffic (7)")
     group.addoption("--preset", default="ci", help="how long and how dense: smoke, ci, soak")
     group.addoption("--out", default="reports", help="where run folders go (reports)")
     group.addoption(
         "--rehearse", action="store_true", help="write down what would be done; change nothing"
+    )
+    group.addoption(
+        "--survey", action="store_true", help="with --rehearse: look at an existing project, too"
     )
 
 
@@ -84,8 +90,17 @@ def experiment(request: pytest.FixtureRequest, stack: Stack) -> Iterator[Experim
     The test function is rehearsed first (same body, nothing done), so that a wrong target or claim
     fails before anything is raised. With --rehearse that is all that happens.
     """
-    rehearsal = _rehearse(request, stack)
+    from chaos.runtime import NotHere, cannot_store
+    from chaos.runtime.choice import no_arrays
+
     config = request.config
+    try:
+        rehearsal = _rehearse(request, stack)
+        real = not config.getoption("--rehearse") and rehearsal.runtime.storage.prepared
+        if real and (why := no_arrays(config.getoption("--runtime"))):
+            raise cannot_store(why)
+    except NotHere as lack:
+        pytest.skip(str(lack))
     if config.getoption("--rehearse"):
         config.stash[REHEARSALS].append(rehearsal)
         yield rehearsal.blank()
@@ -107,9 +122,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 def _rehearse(request: pytest.FixtureRequest, stack: Stack) -> Rehearsal:
     from chaos.plan import Rehearsal
+    from chaos.runtime.choice import abilities, make
 
+    config = request.config
+    runtime = config.getoption("--runtime")
     function = request.function
-    rehearsal = Rehearsal(experiment_name(request.node), story_of(function), stack)
+    name = experiment_name(request.node)
+    rehearsal = Rehearsal(name, story_of(function), stack, abilities(runtime))
+    if stack.project is not None and not (
+        config.getoption("--rehearse") and not config.getoption("--survey")
+    ):  # what may be touched, only the project's own labels can say
+        rehearsal.runtime = make(runtime, stack, Path(config.getoption("--out")))
     others = [n for n in inspect.signature(function).parameters if n != "experiment"]
     values: dict[str, Any] = {n: request.getfixturevalue(n) for n in others}
     function(**values, experiment=rehearsal)
@@ -124,7 +147,7 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
         import chaos.run
         from chaos.experiment import Experiment
         from chaos.lease import Leases, heal
-        from chaos.runtime.process import ProcessRuntime
+        from chaos.runtime.choice import make
 
         config = request.config
         heal()
@@ -147,7 +170,9 @@ def _raised(request: pytest.FixtureRequest, stack: Stack, rehearsal: Rehearsal) 
         experiment: Experiment | None = None
         try:
             with Leases.begin(run.path.name, journal=run.journal / "reaper.jsonl") as leases:
-                runtime = ProcessRuntime(stack, run.path, seed=run.seed)
+                runtime = make(run.runtime, stack, run.path, run.seed)
+                for fault in rehearsal.prepared:
+                    fault.prepare(runtime)
                 experiment = Experiment(
                     run, stack, runtime, leases, teller, claims=rehearsal.claims
                 )

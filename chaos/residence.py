@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.lease import Leases, state_folder
-from chaos.runtime import Progress, RuntimeFailure
-from chaos.runtime.process import ProcessRuntime
+from chaos.runtime import Progress, Runtime, RuntimeFailure
+from chaos.runtime.choice import DEFAULT, make
 from chaos.stack import Stack
 
 GROUP = "hospital_chaos.stacks"
@@ -40,11 +40,13 @@ def installed() -> Mapping[str, Callable[[], Stack]]:
     return {point.name: partial(named, point.name) for point in entry_points(group=GROUP)}
 
 
-def raise_to_stay(stack: str, within_s: float, progress: Progress) -> Mapping[str, Any]:
+def raise_to_stay(
+    stack: str, within_s: float, progress: Progress, runtime_name: str = DEFAULT
+) -> Mapping[str, Any]:
     """Raise the stack and leave it standing for `within_s` seconds; its addresses are returned."""
     value = named(stack)
     folder = _folder(stack)
-    runtime = ProcessRuntime(value, folder)
+    runtime = make(runtime_name, value, folder)
     with Leases.begin(f"up-{stack}") as leases:
         lease = leases.grant(
             f"stack-{stack}", runtime.undo_up(), within_s, standing=True, note={"stack": stack}
@@ -63,7 +65,7 @@ def serve_load_ui(stack: str, port: int, progress: Progress) -> int:
     if not value.load:
         raise RuntimeFailure(f"stack {stack} has no traffic that a web UI could show")
     folder = _folder(stack)
-    runtime = ProcessRuntime(value, folder)
+    runtime = make(DEFAULT, value, folder)
     with Leases.begin(f"load-ui-{stack}") as leases, leases.grant("stack", runtime.undo_up()):
         runtime.up(progress)
         config = folder / "load-ui.json"
@@ -88,7 +90,7 @@ def serve_load_ui(stack: str, port: int, progress: Progress) -> int:
         return done.returncode
 
 
-def _addresses(stack: Stack, runtime: ProcessRuntime) -> dict[str, dict[str, str]]:
+def _addresses(stack: Stack, runtime: Runtime) -> dict[str, dict[str, str]]:
     return {
         "links": {k.name: str(runtime.link_address(k.name)) for k in stack.links},
         "direct": {

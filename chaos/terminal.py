@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from chaos.plan import Plan
+from chaos.planned import PlannedProject
+from chaos.report.recovery import FigureRow, nothing, system_rows
 from chaos.run import Run
 from chaos.verdict import Finding, Judgement
 
@@ -63,12 +65,38 @@ def print_judgement(console: Console, run: Run, judgement: Judgement) -> None:
             escape(verdict.reason),
         )
     console.print(table)
+    _print_recovery(console, judgement)
     sign, colour = SIGNS[judgement.outcome]
     for reason in judgement.reasons:
         console.print(f"[{colour}]{sign}[/] {escape(reason)}", highlight=False)
     console.print(f"outcome    [{colour}]{sign} {judgement.outcome}[/]", highlight=False)
     console.print(f"report     {escape(str(run.path / 'report.html'))}", highlight=False)
     console.print(f"reproduce  {escape(run.command)}", highlight=False, soft_wrap=True)
+
+
+def _print_recovery(console: Console, judgement: Judgement) -> None:
+    """How soon each system was back, and what it lost; what was not measured says why."""
+    rows, why = system_rows(judgement), nothing(judgement)
+    if why:
+        console.print(f"recovery objectives: none measured, {escape(why)}", highlight=False)
+    if not rows:
+        return
+    table = Table(title="recovery objectives measured", title_justify="left", expand=True)
+    table.add_column("system", ratio=2)
+    table.add_column("service again (RTO)", ratio=5)
+    table.add_column("lost (RPO)", ratio=4)
+
+    def told(figure: FigureRow) -> str:
+        if not figure.measured:
+            return f"[dim]{escape(figure.value)}: {escape(figure.text)}[/]"
+        allowed = f", allowed {figure.allowed}" if figure.allowed else ""
+        return f"[bold]{escape(figure.value)}[/]{escape(allowed)} [dim]({figure.counted})[/]"
+
+    for row in rows:
+        name = f"{row.name}, {row.source}" if row.source else row.name
+        times = "\n".join(f"{escape(figure.what)}: {told(figure)}" for figure in row.rto)
+        table.add_row(escape(name), times, told(row.rpo))
+    console.print(table)
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -85,7 +113,10 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(f"  ends     after {fault.lease_s:g} s at the latest, by itself")
         for step in fault.undo:
             console.print(f"  undo     {escape(step)}", highlight=False)
-    console.print(f"\n[bold]never touched[/] {escape(', '.join(plan.untouched)) or 'nothing'}")
+    if plan.project is None:
+        console.print(f"\n[bold]never touched[/] {escape(', '.join(plan.untouched)) or 'nothing'}")
+    else:
+        _print_project(console, plan.project)
     script = Table(title="script", title_justify="left")
     script.add_column("step")
     script.add_column("what")
@@ -95,3 +126,27 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(script)
     for ident, statement in plan.claims:
         console.print(f"  {ident:<5} {escape(statement)}", highlight=False)
+
+
+def _print_project(console: Console, project: PlannedProject) -> None:
+    """Every container of an existing project: what changes and how that is undone, or why not."""
+    console.print(
+        f"\nCompose project {escape(project.name)}: {len(project.containers)} containers, at most "
+        f"{project.most_targets} are hit at the same time",
+        highlight=False,
+    )
+    for one in project.containers:
+        word = "[bold red]touched[/]" if one.changes else "[bold]never touched[/]"
+        why = f": {one.why}" if one.why else ""
+        console.print(
+            f"{word} {escape(one.container)} ({one.id}), service {escape(one.service)}"
+            f"{escape(why)}",
+            highlight=False,
+        )
+        if one.changes:
+            lines = [("network", text) for text in one.networks]
+            lines += [("change", text) for text in one.changes]
+            lines += [("undo", text) for text in one.undo] + [("note", text) for text in one.notes]
+            lines.append(("stays", f"its id, its environment, restart policy {one.restart}"))
+            for what, text in lines:
+                console.print(f"  {what:<8} {escape(text)}", highlight=False)

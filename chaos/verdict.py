@@ -9,6 +9,8 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
+from chaos.objective import Objective
+
 
 class Finding(StrEnum):
     """The verdict on one claim, and the outcome of a whole run (`aborted` only for runs)."""
@@ -68,7 +70,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """A whole run judged: what `verdicts.json` holds."""
+    """A whole run judged: what `verdicts.json` holds. `objectives`: what was measured of each
+    system's recovery, beside the verdicts; none in files of old."""
 
     name: str
     seed: int
@@ -76,6 +79,7 @@ class Judgement(msgspec.Struct, frozen=True):
     outcome: Finding
     claims: tuple[Verdict, ...]
     reasons: tuple[str, ...] = ()  # why the run as a whole is void or aborted
+    objectives: tuple[Objective, ...] = ()
 
     @property
     def exit_code(self) -> Exit:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from chaos.stack import Link, Port, Readiness, Room, Service, Stack
+from chaos.stack import Link, Port, Readiness, Room, Service, Stack, Volume
 
 PROGRAM = str(Path(__file__).resolve().parent / "light_service.py")
+IN_IMAGE = "/opt/light"  # where the image has the programs of tests
+IMAGE = ("{python}", "-m", "tests.light_image")
 HTTP = Port("http", "http")
 
 
@@ -48,3 +50,23 @@ def light_stack(**env_of: dict[str, str]) -> Stack:
         ),
         outside=("ward",),
     )
+
+
+def on_disks(stack: Stack) -> Stack:
+    """The same stack with store and mirror on one disk, web on another, echo on none."""
+    on = {"store": "disk-b", "mirror": "disk-b", "web": "disk-a"}
+    services = tuple(
+        replace(s, volume=Volume(s.name, on[s.name])) if s.name in on else s for s in stack.services
+    )
+    return replace(stack, services=services)
+
+
+def in_containers(stack: Stack) -> Stack:
+    """The same stack with its services' program where the light image has it."""
+    here = Path(PROGRAM).parent
+
+    def there(word: str) -> str:
+        return f"{IN_IMAGE}/{Path(word).name}" if Path(word).parent == here else word
+
+    services = tuple(replace(s, command=tuple(map(there, s.command))) for s in stack.services)
+    return replace(stack, services=services, image=IMAGE)

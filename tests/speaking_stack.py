@@ -58,8 +58,8 @@ def got(runtime: Runtime, what: str) -> list[str]:
 class Callers:
     """Three senders, one message at a time each; what is not answered is sent again."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, patience_s: float = PATIENCE_S) -> None:
+        self._runtime, self._patience_s = runtime, patience_s
         self._over = threading.Event()
         self.numbers = {name: itertools.count(1) for name in ("mllp", "dicom", "http")}
         self.refused: list[str] = []  # what an answer refused: AE, AR, A700, 503
@@ -83,14 +83,14 @@ class Callers:
                 try:
                     if once(f"{number}"):
                         break
-                except (OSError, http.client.HTTPException, ValueError):
-                    pass  # sent again
+                except (OSError, http.client.HTTPException, ValueError, RuntimeError):
+                    pass  # sent again (RuntimeError: the association has ended meanwhile)
             if self._over.is_set():
                 return
 
     def _message(self, number: str) -> bool:
         address = self._runtime.link_address(MLLP)
-        with socket.create_connection((address.host, address.port), PATIENCE_S) as wire:
+        with socket.create_connection((address.host, address.port), self._patience_s) as wire:
             wire.sendall(f"\x0bMSH|^~\\&|W||H||1||ADT|M{number}|P|2.5\r\x1c\r".encode())
             answer = b""
             while not answer.endswith(b"\x1c\r"):
@@ -103,7 +103,9 @@ class Callers:
 
     def _request(self, number: str) -> bool:
         address = self._runtime.link_address(WEB)
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(
+            address.host, address.port, timeout=self._patience_s
+        )
         try:
             connection.request("PUT", "/put", f"R{number}")
             answer = connection.getresponse()
@@ -115,8 +117,8 @@ class Callers:
     def _image(self, number: str) -> bool:
         address = self._runtime.link_address(DICOM)
         ae = AE("WARD")
-        ae.dimse_timeout = ae.acse_timeout = ae.network_timeout = PATIENCE_S
-        ae.connection_timeout = PATIENCE_S
+        ae.dimse_timeout = ae.acse_timeout = ae.network_timeout = self._patience_s
+        ae.connection_timeout = self._patience_s
         ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
         association = ae.associate(address.host, address.port, ae_title="HALL")
         if not association.is_established:

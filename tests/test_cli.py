@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from chaos.reaper import Stat, find
-from tests.conditions import until
+from chaos.reaper.mounts import mounts_below
+from tests.conditions import held_leases, until
+from tests.storage.arrays import needs_fuse
 
 ROOT = Path(__file__).resolve().parents[1]
 LIGHT = ["--experiments", str(ROOT / "tests" / "light_experiments")]
@@ -54,7 +57,7 @@ class Shell:
         return find({"folder": "/no/such", "marks": [mark]})
 
     def leases(self) -> list[Path]:
-        return list(self.state.glob("*/*.lease.json")) if self.state.exists() else []
+        return held_leases(self.state)
 
 
 @pytest.fixture
@@ -132,10 +135,13 @@ def test_a_generator_that_lags_or_dies_makes_the_run_void(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["run", "nonsense", *LIGHT], "no experiment 'nonsense'; there are: light-broken"),
+        (["run", "nonsense", *LIGHT], "no experiment 'nonsense'; there are: light-array-lost"),
         (["run", "light-wrong-target", *LIGHT], "no service 'wbe'"),
         (["run", "light-held", *LIGHT, "--runtime", "cloud"], "unknown runtime 'cloud'"),
         (["run", "light-held", *LIGHT, "--seed", "x"], "seed"),
+        (["run", "light-squeezed", *LIGHT], "needs containers: --runtime docker"),
+        (["plan", "light-squeezed", *LIGHT], "needs containers: --runtime docker"),
+        (["plan", "light-held", *LIGHT, "--runtime", "cloud"], "unknown runtime 'cloud'"),
         (["plan", "nonsense", *LIGHT], "no experiment 'nonsense'"),
         (["list", "--experiments", "/nowhere"], "is no folder"),
         (["judge", "/nowhere"], "is no run folder"),
@@ -150,6 +156,28 @@ def test_bad_input_is_one_clear_line_and_exit_64(shell: Shell, args: list[str], 
     assert done.returncode == 64, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+    assert shell.leases() == []
+
+
+def test_a_storage_experiment_is_skipped_where_nothing_can_be_mounted(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """Never passed: exit 64 with what is missing and how to get it; plans need nothing mounted."""
+    done = shell("run", "light-array-lost", *LIGHT, PATH=str(tmp_path))
+    assert done.returncode == 64, done.stderr
+    assert "Skipped: a storage array that fails needs FUSE" in done.stderr
+    assert not shell.reports.exists()
+    assert shell("plan", "light-array-lost", *LIGHT, PATH=str(tmp_path)).returncode == 0
+
+
+@pytest.mark.storage
+@needs_fuse
+def test_a_storage_experiment_mounts_and_leaves_nothing(shell: Shell) -> None:
+    """Run through the command line: held, the fault seen and gone, nothing mounted afterwards."""
+    code, told = shell.run("light-array-lost")
+    assert (code, told["outcome"]) == (0, "held")
+    journal = (Path(told["folder"]) / "journal" / "harness.jsonl").read_text()
+    assert "disk-b: read in store met EIO" in journal
     assert shell.leases() == []
 
 
@@ -177,7 +205,7 @@ def test_ctrl_c_heals_and_reports_aborted_within_two_seconds(shell: Shell, numbe
     assert json.loads(out)["outcome"] == "aborted"
     assert took <= HEALED_WITHIN_S + 1.0, f"{took:.2f} s"  # the target is 2 s; slow machines exist
     assert shell.leases() == []
-    assert shell.living() == {}
+    assert until(lambda: shell.living() == {}, 3.0), "the reaper goes when it has nothing to hold"
 
 
 def test_a_killed_run_can_still_be_judged_and_leaves_nothing(shell: Shell) -> None:
@@ -194,6 +222,23 @@ def test_a_killed_run_can_still_be_judged_and_leaves_nothing(shell: Shell) -> No
     assert done.returncode == 3, done.stderr
     assert told["outcome"] == "void"
     assert any("killed" in reason for reason in told["reasons"])
+
+
+@pytest.mark.storage
+@needs_fuse
+def test_a_killed_run_on_an_array_leaves_nothing_mounted(shell: Shell) -> None:
+    """SIGKILL of the harness while an array is lost: the reaper ends all and unmounts."""
+    with tempfile.TemporaryDirectory() as short:
+        shell.env["TMPDIR"] = short
+        child = shell.start("run", "light-array-lost", *LIGHT, "--out", str(shell.reports))
+        assert until(lambda: _seen(shell.reports, "fault.seen") >= 1, 30.0)
+        assert len(mounts_below(short)) == 1
+        child.kill()
+        child.communicate(timeout=10)
+        assert until(lambda: not shell.leases(), 10.0), "the reaper has undone every lease"
+        assert mounts_below(short) == []
+        assert until(lambda: shell.living() == {}, 5.0), shell.living()
+        assert os.listdir(short) == []
 
 
 def test_the_gate_is_open_only_for_what_held(shell: Shell) -> None:
@@ -257,3 +302,13 @@ def _seen(reports: Path, event: str) -> int:
         file.read_text(errors="replace").count(f'"{event}"')
         for file in reports.glob("*/journal/harness.jsonl")
     )
+
+
+def test_a_plan_for_containers_tells_how_their_limits_and_clocks_come_back(shell: Shell) -> None:
+    """Planned for a runtime that can: nothing is raised, no engine is asked, undo in words."""
+    done = shell("plan", "light-squeezed", *LIGHT, "--runtime", "docker", "--json")
+    assert done.returncode == 0, done.stderr
+    faults = {fault["kind"]: fault for fault in json.loads(done.stdout)["faults"]}
+    assert set(faults) == {"squeeze", "clock-skew", "disconnect"}
+    assert all(fault["undo"] for fault in faults.values())
+    assert faults["disconnect"]["rooms"] == ["A", "B"]

@@ -74,6 +74,15 @@ def test_a_stack_that_cannot_be_made_is_a_finding(tmp_path: Path) -> None:
     assert not doctor.can_run([found])
 
 
+def test_what_fuse_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without fusermount3: what is missing and how to get it; nothing else is refused for it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,) = [f for f in doctor.examine(tmp_path, tmp_path) if f.what.startswith("FUSE")]
+    assert (found.ok, found.needed) == (False, False)
+    assert found.remedy
+    assert found.detail.startswith(("there is no", "/dev/fuse"))
+
+
 def test_the_installed_hospital_names_what_it_can_use() -> None:
     """The mock hospital is installed with this package and can use Orthanc and dcmtk."""
     names = [program.name for program in residence.installed()["hospital"]().programs]

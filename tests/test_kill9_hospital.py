@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chaos import reaper
-from tests.conditions import until
+from tests.conditions import held_leases, until
 
 SEED = int(os.environ.get("KILL9_SEED", "7"))
 MOMENTS = (3.0, 9.0, 16.0, 24.0, 33.0)  # seconds after the start; each a little different by seed
@@ -28,7 +28,13 @@ RUN = [sys.executable, "-c", "from chaos.cli import main; main()"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("number", range(len(MOMENTS)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=pytest.mark.campaign if number % 2 else ())
+        for number in range(len(MOMENTS))
+    ],
+)
 def test_a_killed_harness_leaves_no_hospital_behind(tmp_path: Path, number: int) -> None:
     """No process, lease, port or data folder after 5 s; the evidence so far can be judged."""
     chance = random.Random(f"{SEED}/{number}")
@@ -67,11 +73,7 @@ def judged(reports: Path, env: dict[str, str]) -> None:
 def steps_of(state: Path, verb: str) -> list[dict[str, Any]]:
     """Undo steps of that kind (of any kind: '') in all leases that lie there now."""
     steps: list[dict[str, Any]] = []
-    try:
-        files = list(state.glob("*/*.lease.json"))
-    except OSError:  # the reaper removes a run's folder while we look
-        return steps_of(state, verb) if state.exists() else []
-    for file in files:
+    for file in held_leases(state):
         try:
             lease = json.loads(file.read_text())
         except (OSError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.stack import Link, Port, Room, Service, Stack, TopologyError
+from chaos.stack import Link, Port, Project, Room, Service, Stack, TopologyError
 
 HTTP = (Port("http", "http"),)
 
@@ -58,3 +58,27 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         small().service("frnt")
     with pytest.raises(TopologyError, match="known: A, B"):
         small().services_in("C")
+
+
+def adopted(*links: Link, most: int = 2, **of_port: object) -> Stack:
+    """A stack that names an existing project."""
+    port = Port("http", "http", **of_port)  # type: ignore[arg-type]
+    return Stack(
+        name="shop", rooms=(Room("host"),), services=(Service("api", "host", ports=(port,)),),
+        links=links, outside=("shops", "tills"), project=Project("shop", most),
+    )  # fmt: skip
+
+
+def test_a_project_says_where_its_services_listen_and_how_many_may_be_hit() -> None:
+    """Without the port's number, or with no target allowed, there is nothing that could be done."""
+    assert adopted(number=8000).service("api").port("http").number == 8000
+    with pytest.raises(TopologyError, match="port http of service api needs its number"):
+        adopted()
+    with pytest.raises(TopologyError, match="most_targets of project shop"):
+        adopted(number=8000, most=0)
+
+
+def test_a_project_has_one_link_to_a_port() -> None:
+    """Its proxy stands before the target: two callers cannot be told apart, so nobody pretends."""
+    with pytest.raises(TopologyError, match="lead to the same port"):
+        adopted(Link("shops", "api", "http"), Link("tills", "api", "http"), number=8000)

@@ -16,6 +16,15 @@ from chaos.journal.ops import Op
 from chaos.journal.spans import Injection, Seen
 from chaos.verdict import Finding, Need, Verdict
 
+TAKES_AWAY = frozenset(
+    {"kill", "pause", "stop", "crash-loop", "room", "lost-array", "lost-writes", "hung-storage"}
+)
+"""Faults after which a spare must serve. Flipped bits, a skewed clock or a slow disk leave the one
+in charge where it is: counting them would praise a failover that never was."""
+MAY_TAKE_AWAY = frozenset({"failing-storage", "read-only-storage", "full-storage"})
+"""Faults that the one in charge may survive: they count where it was seen to lose its charge."""
+LOST_AFTER_S = 5.0
+"""One in charge who was not seen to be for so long has lost it; looks come four times a second."""
 BLINK_S = 2.0
 """A shorter silence at the end of a fault is the ordinary pause between two requests."""
 
@@ -25,7 +34,8 @@ class BackWithin:
     """After each fault on one of `spared` services (in charge at that moment, if `in_charge`
     samples say who is), operations of `kinds` are acknowledged again within `within_s` real
     seconds. Faults that left no server of `spared` standing (`all_hit` says whether those count)
-    have no spare to praise. Evidence: such faults."""
+    have no spare to praise. Several stages in which one array fails are one loss, told of the
+    first that took the charge away. Evidence: such faults."""
 
     id: str
     statement: str
@@ -108,10 +118,15 @@ class BackWithin:
 
     def hits(self, history: History) -> list[Injection]:
         """Faults that took the one in charge, and left a spare."""
-        found = []
+        found: list[Injection] = []
         for fault in history.injections:
             hit = set(fault.targets) & set(self.spared)
-            if fault.seen is None or not hit or not (self.all_hit or self._left(history, fault)):
+            surely = fault.kind in TAKES_AWAY
+            if not surely and not (self.in_charge and fault.kind in MAY_TAKE_AWAY):
+                continue
+            if fault.seen is None or not hit:
+                continue
+            if not (self.all_hit or self._left(history, fault)):
                 continue
             if self.in_charge:
                 last = [
@@ -120,13 +135,32 @@ class BackWithin:
                 ]  # fmt: skip
                 if not last or last[-1].event.subject not in hit:
                     continue
+            if not surely and not (self._lost(history, fault, hit) and _alone(fault, found)):
+                continue
             found.append(fault)
         return found
+
+    def _lost(self, history: History, fault: Injection, hit: set[str]) -> bool:
+        """Whether the one that was in charge was seen not to be any more when the fault ended."""
+        looks = [
+            s.event for s in history.samples.get(self.in_charge, ())
+            if fault.began <= s.event.t < fault.over
+        ]  # fmt: skip
+        last = next((look for look in reversed(looks) if look.ok), None)
+        if last is not None and last.subject not in hit:
+            return True
+        since = last.t if last else fault.began
+        return any(look.t - since > LOST_AFTER_S for look in looks)
 
     def _left(self, history: History, fault: Injection) -> set[str]:
         """Servers that no fault hit while this one lasted."""
         beside = [f for f in history.injections if f.began < fault.over and fault.began < f.over]
         return set(self.spared) - {target for f in beside for target in f.targets}
+
+
+def _alone(fault: Injection, before: list[Injection]) -> bool:
+    """Whether no earlier fault that counts goes on when this one begins."""
+    return not any(one.began <= fault.began < one.over for one in before)
 
 
 def _longest(silences: list[Gap], span: Span) -> Gap | None:

@@ -62,7 +62,8 @@ class NoDoubles:
             reason = f"Not read to the end after the run: {', '.join(missing)}."
         elif drained is None or not drained.event.ok:
             finding = Finding.INCONCLUSIVE
-            reason = "The backlogs were not seen empty: second copies may still come."
+            why = f" ({drained.event.reason})" if drained else ""
+            reason = f"The backlogs were not seen empty{why}: second copies may still come."
         elif looked < self.need.asked:
             finding = Finding.INCONCLUSIVE
             reason = f"Only {count(looked, 'record')} found; {self.need.asked:,} are needed."
@@ -265,7 +266,9 @@ class DrainedInTime:
         told = f"{seconds(allowed)} allowed after an outage of {seconds(outage_s)}"
         if empty - over <= allowed:
             took = seconds(max(0.0, empty - over))
-            return self._verdict(Finding.HELD, f"Backlogs empty after {took} ({told}).", 1, lines)
+            seen = drained is None or drained.event.ok
+            what = "Backlogs empty" if seen else "Queues as short as before"
+            return self._verdict(Finding.HELD, f"{what} after {took} ({told}).", 1, lines)
         if still - over > allowed:
             why = drained.event.reason if drained and not drained.event.ok else "see the queues"
             reason = f"Backlogs not empty {seconds(still - over)} after the outage ({told}): {why}."

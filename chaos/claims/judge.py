@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from chaos.claims import Claim
-from chaos.claims.evidence import count, warmup_spans, worst
+from chaos.claims.evidence import count, warmup_spans, was_cut, worst
+from chaos.claims.objectives import objectives
 from chaos.claims.validity import hard_reasons, soft_reasons
 from chaos.journal.history import History
 from chaos.journal.ops import Op
+from chaos.systems import System
 from chaos.verdict import Finding, Judgement, Verdict
 
 CALM_SHARE = 0.99
@@ -41,8 +43,9 @@ class CanBeSteady(Protocol):
         ...
 
 
-def judge(history: History, claims: Sequence[Claim]) -> Judgement:
-    """Judge a whole run. Pure and total: it raises nothing and never guesses.
+def judge(history: History, claims: Sequence[Claim], systems: Sequence[System] = ()) -> Judgement:
+    """Judge a whole run, and measure the recovery of `systems`. Pure and total: it raises nothing
+    and never guesses.
 
     Precedence of the outcome: aborted by a person, void (the experiment is invalid), aborted for
     another reason, broken, inconclusive, held. A run whose harness was killed is judged on the
@@ -84,7 +87,11 @@ def judge(history: History, claims: Sequence[Claim]) -> Judgement:
         outcome=outcome,
         claims=tuple(verdicts),
         reasons=tuple(reasons),
-    )
+        objectives=objectives(
+            history, systems, [claim.id for claim in claims],
+            "the run proves nothing" if void or was_cut(history) else "",
+        ),
+    )  # fmt: skip
 
 
 def steady_reasons(history: History, claims: Sequence[Claim] = ()) -> list[str]:

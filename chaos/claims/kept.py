@@ -14,32 +14,13 @@ from chaos.claims.subject import Merges
 from chaos.journal.history import History
 from chaos.journal.ops import Op, Outcome
 from chaos.journal.stores import Store, Stored
+from chaos.systems import Home
 from chaos.verdict import Finding, Need, Verdict
 
 NO_PROGRESS = "no progress"
 """How the auditor's reason begins when backlogs were not empty but nothing moved any more."""
 PARKED = "parked"
 """Status of what a queue has given up on: it is not under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """A place where an acknowledged write must lie in the end.
-
-    `backlog`: it gets there through queues, so that absence proves a loss only once the backlogs
-    were seen empty. `statuses`: those that count (empty: any). `same_value`: the record's digest
-    must be the one written. `after_s`: human seconds until it can be there at the earliest.
-    `announced_by`: the kind of operation on the same subject whose acknowledgement sends it there
-    (empty: its own does).
-    """
-
-    store: str
-    kind: str
-    backlog: bool = False
-    statuses: tuple[str, ...] = ()
-    same_value: bool = True
-    after_s: float = 0.0
-    announced_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +72,38 @@ class WritesKept:
             self.id, self.statement, finding, reason + lowered(self.need), count_.kept,
             self.need.asked, lines,
         )  # fmt: skip
+
+
+def absence(
+    op: Op, home: Home, store: Store | None, history: History, queues: tuple[str, ...]
+) -> str:  # fmt: skip
+    """Why the absence of an acknowledged write from its home proves nothing; empty: it is lost."""
+    drained = history.drained
+    drained_at = drained.event.t if drained and drained.event.ok else inf
+    if store is None or not store.complete:
+        reason = f" ({store.reason})" if store and store.reason else ""
+        return f"{home.store} was not read to its end{reason}"
+    if store.read_from < op.ended:
+        return f"{home.store} was read before the last writes"
+    if home.after_s and store.read_from < op.ended + home.after_s / history.speed:
+        return f"{home.store} was read before they could be there"
+    if home.backlog and store.read_from < drained_at and not _stalled(history, queues):
+        return "the backlogs were not seen empty before the final read"
+    return ""
+
+
+def _stalled(history: History, names: tuple[str, ...]) -> bool:
+    """Nothing moved any more and no queue held anything: what is missing will not come."""
+    drained = history.drained
+    if drained is None or not drained.event.reason.startswith(NO_PROGRESS):
+        return False
+    queues = [history.stores.get(name) for name in names]
+    return bool(queues) and all(
+        queue is not None
+        and queue.place != 0
+        and not any(row.status != PARKED for shelf in queue.shelves.values() for row in shelf)
+        for queue in queues
+    )
 
 
 class _Tally:
@@ -171,8 +184,12 @@ class _Tally:
             said = f"is only `{row.status}` in {home.store}"
             return self._absent(op, home, store, said)
         comparable = home.same_value and not updated and not self._merges.touch(op.subject)
-        if comparable and op.value and any(r.digest and r.digest != op.value for r in rows):
-            self.changed.append((op, home.store))
+        others = [r for r in rows if r.digest and r.digest != op.value]
+        if comparable and op.value and others:
+            if any(r.subject in ("", op.subject) for r in others):
+                self.changed.append((op, home.store))
+            else:  # whose it is belongs to its content: RightSubject accuses, this cannot say
+                self._not_sure("they lie under another subject", op)
             return False
         if self.claim.once and self._drained_at == inf:
             self._not_sure("the backlogs were not seen empty, so copies may still come", op)
@@ -181,32 +198,12 @@ class _Tally:
 
     def _absent(self, op: Op, home: Home, store: Store | None, said: str) -> bool:
         """Whether absence may be passed over: never. It is a loss, or nobody knows."""
-        speed = self.history.speed
-        if store is None or not store.complete:
-            reason = f" ({store.reason})" if store and store.reason else ""
-            self._not_sure(f"{home.store} was not read to its end{reason}", op)
-        elif store.read_from < op.ended:
-            self._not_sure(f"{home.store} was read before the last writes", op)
-        elif home.after_s and store.read_from < op.ended + home.after_s / speed:
-            self._not_sure(f"{home.store} was read before they could be there", op)
-        elif home.backlog and store.read_from < self._drained_at and not self._stalled():
-            self._not_sure("the backlogs were not seen empty before the final read", op)
+        why = absence(op, home, store, self.history, self.claim.queues)
+        if why:
+            self._not_sure(why, op)
         else:
             self.missing.append((op, said))
         return False
-
-    def _stalled(self) -> bool:
-        """Nothing moved any more and no queue held anything: what is missing will not come."""
-        drained = self.history.drained
-        if drained is None or not drained.event.reason.startswith(NO_PROGRESS):
-            return False
-        queues = [self.history.stores.get(name) for name in self.claim.queues]
-        return bool(queues) and all(
-            queue is not None
-            and queue.place != 0
-            and not any(row.status != PARKED for shelf in queue.shelves.values() for row in shelf)
-            for queue in queues
-        )
 
     def _unacknowledged(
         self, op: Op, places: list[tuple[Home, Store | None]], perhaps: bool

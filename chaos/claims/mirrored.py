@@ -37,9 +37,13 @@ class Mirrored:
     once: bool = True
     window: str = "run"
 
+    def tally(self, history: History) -> Tally:
+        """What became of every record."""
+        return Tally(self, history)
+
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        tally = _Tally(self, history)
+        tally = self.tally(history)
         places = " and ".join(self.copies)
         finding, reason = (
             Finding.HELD,
@@ -73,7 +77,9 @@ class Mirrored:
         )  # fmt: skip
 
 
-class _Tally:
+class Tally:
+    """Every record of the source against every copy."""
+
     def __init__(self, claim: Mirrored, history: History) -> None:
         self.claim, self.history = claim, history
         self.equal = 0

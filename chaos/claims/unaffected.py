@@ -40,8 +40,10 @@ class Unaffected:
     kinds; only what was asked of those that no fault hits counts, all together, and on errors
     only when too few were asked before to compare times (the verdict says so). What nobody asked
     for in the whole run is left out. `untimed` kinds are judged on errors only. `lawful`: kind →
-    what the reason of a refusal holds that is an answer and no failure. Evidence: requests during
-    faults, of all services together.
+    what the reason of a refusal holds that is an answer and no failure. `named`: services that are
+    judged in any case, each alone, also where a fault hits them after all; too few requests to one
+    of them before or during the faults, and nothing is proved. Evidence: requests during faults,
+    of all services together.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Unaffected:
     untimed: tuple[str, ...] = ()
     alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lawful: Mapping[str, str] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
     points: float = 0.001
     factor: float = 2.0
     noticeable_s: float = 0.25
@@ -59,11 +62,12 @@ class Unaffected:
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
         spared = self._spared(history)
-        looks = [_Look(self, history, *entry) for entry in spared.items()]
+        looks = [_Look(self, history, name, *what) for name, what in spared.items()]
         evidence = sum(len(look.during) for look in looks)
         failed = [op for look in looks for op in look.failed]
         broken = [text for look in looks for text in look.broken]
         unsure = [text for look in looks for text in look.unsure]
+        unsure += [f"{name}: nobody asked it." for name in self.named if name not in spared]
         before = sum(look.before_failed for look in looks)
         base = sum(len(look.before) for look in looks)
         share = before / base if base else 0.0
@@ -97,18 +101,20 @@ class Unaffected:
         answer = self.lawful.get(op.kind)
         return not (op.ok or (op.outcome is Outcome.REFUSED and answer and answer in op.reason))
 
-    def _spared(self, history: History) -> dict[str, frozenset[str] | None]:
-        """What no fault hits and somebody asked for: name in `rest` → services (None: any)."""
-        spared: dict[str, frozenset[str] | None] = {}
+    def _spared(self, history: History) -> dict[str, tuple[tuple[str, ...], frozenset[str] | None]]:
+        """What is judged, and somebody asked for: name → kinds and services (None: any)."""
+        spared: dict[str, tuple[tuple[str, ...], frozenset[str] | None]] = {}
         for name, kinds in self.rest.items():
             if not any(len(history.by_kind.get(kind, ())) for kind in kinds):
                 continue
             if name in self.alike:
-                left = frozenset(s for s in self.alike[name] if not _was_hit(history, s))
+                own = [s for s in self.alike[name] if s in self.named]
+                spared |= {s: (kinds, frozenset((s,))) for s in own}
+                left = {s for s in self.alike[name] if not _was_hit(history, s)} - set(own)
                 if left:
-                    spared[name] = left
-            elif not _was_hit(history, name):
-                spared[name] = None
+                    spared[", ".join(sorted(left)) if own else name] = kinds, frozenset(left)
+            elif name in self.named or not _was_hit(history, name):
+                spared[name] = kinds, None
         return spared
 
 
@@ -117,9 +123,9 @@ class _Look:
     count; None for everybody's."""
 
     def __init__(
-        self, claim: Unaffected, history: History, name: str, services: frozenset[str] | None
-    ) -> None:
-        kinds = claim.rest[name]
+        self, claim: Unaffected, history: History, name: str, kinds: tuple[str, ...],
+        services: frozenset[str] | None,
+    ) -> None:  # fmt: skip
         calm, spans = warmup_spans(history), fault_spans(history)
         close = max((end for _, end in calm), default=history.start)
         self.before = [op for op in ops_in(history, kinds, (), calm)
@@ -132,7 +138,13 @@ class _Look:
         self.unsure: list[str] = []
         self.slow: list[Op] = []
         self.summary = ""
-        if len(self.before) < BASELINE_MIN and services is not None:
+        named = name in claim.named
+        if named and len(self.during) < BASELINE_MIN:
+            asked = count(len(self.during), "request")
+            self.unsure.append(
+                f"{name}: only {asked} during the faults, {BASELINE_MIN} are needed."
+            )
+        if len(self.before) < BASELINE_MIN and services is not None and not named:
             self.summary = f"{name}: errors only, too few asked before to compare times."
             return
         if len(self.before) < BASELINE_MIN:

@@ -6,7 +6,7 @@ Nothing here touches the world.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from chaos.runtime import Runtime, Step
 from chaos.stack import Stack
@@ -24,13 +24,24 @@ class Observation:
     text: str
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A fault that can only hit a stack which was raised for it."""
+
+    def prepare(self, runtime: Runtime) -> None:
+        """Tell the runtime, before `up`, what it will need."""
+        ...
+
+
 class Fault(Protocol):
     """One thing that goes wrong."""
 
     @property
     def kind(self) -> str:
         """kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, flap, room,
-        acknowledgements, truncated-messages, image-transfers, web-requests."""
+        squeeze, clock-skew, disconnect, acknowledgements, truncated-messages, image-transfers,
+        web-requests, slow-storage, failing-storage, full-storage, read-only-storage, hung-storage,
+        lost-array, torn-writes, lost-writes, bit-rot."""
         ...
 
     @property

@@ -173,15 +173,17 @@ def all_of(observations: Iterable[Observation]) -> Observation:
     return Observation(not bad, "; ".join(o.text for o in (bad or every)))
 
 
-def side_by_side(look: Callable[[T], R], things: Sequence[T]) -> list[R]:
-    """Look at several things at once, where each look waits for an answer over a network.
+def side_by_side(
+    look: Callable[[T], R], things: Sequence[T], at_once: int = LOOKERS
+) -> list[R]:  # fmt: skip
+    """Look at (or hit) several things at once, where each waits for an answer over a network.
 
     Not for looks at processes: those are work for one core, and threads would only get in each
     other's way (measured: eight times slower on a busy machine).
     """
-    if len(things) <= 1:
+    if len(things) <= 1 or at_once <= 1:
         return [look(thing) for thing in things]
-    with ThreadPoolExecutor(min(LOOKERS, len(things))) as pool:
+    with ThreadPoolExecutor(min(at_once, len(things))) as pool:
         return list(pool.map(look, things))
 
 

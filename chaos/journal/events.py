@@ -66,7 +66,7 @@ class FaultBegan(Event, frozen=True, tag="fault.began"):
     """The undo is on disk and the world is about to be changed."""
 
     fault: str  # unique within the run: "1-kill-ehr-a"
-    kind: str  # kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, slow-close, room
+    kind: str  # kill, pause, stop, crash-loop, latency, bandwidth, cut, reset, ...
     targets: tuple[str, ...]  # services, or links as source>target.port
     story: str  # one sentence for the report
     rooms: tuple[str, ...] = ()

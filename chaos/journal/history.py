@@ -81,7 +81,7 @@ class History:
         condition = Condition()
         ledger = Ledger(condition)
         names: list[str] = []
-        with _no_collections():
+        with no_collections():
             for number, (name, blocks) in enumerate(files):
                 names.append(name)
                 ledger.begin_file(name)
@@ -182,8 +182,9 @@ class History:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    """Events make no cycles; collecting among a million of them would take a third of the time."""
+def no_collections() -> Iterator[None]:
+    """For what makes many objects: events make no cycles, and collecting among a million of them
+    would take a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -5,7 +5,7 @@ It hides no duplicate, and a store that was not read to its end never looks comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -41,6 +41,11 @@ class Shelf:
     def get(self, key: str) -> Stored | None:
         """The first record of that key, or None."""
         return self._first.get(key)
+
+    @property
+    def finder(self) -> Callable[[str], Stored | None]:
+        """`get` for a million keys, without a call of its own for each."""
+        return self._first.get
 
     def rows(self, key: str) -> tuple[Stored, ...] | list[Stored]:
         """Every record of that key."""

@@ -9,6 +9,8 @@ and verified; a step that is unknown or fails keeps its file.
 
 from __future__ import annotations
 
+from .asking import Silent, ask, ask_engine
+from .containers import SHORT_ID
 from .lease_files import (
     OWNER,
     Played,
@@ -33,8 +35,8 @@ from .processes import (
     thaw,
     ticks_now,
 )
-from .proxies import Silent, ask
 from .remains import GUARD
+from .removal import RUN_LABEL, SERVICE_LABEL, plain_log, this_process
 from .starting import CHILDREN, bury
 from .step import Step, StepFailed
 from .steps import PLAYERS, describe, play_step
@@ -44,12 +46,16 @@ __all__ = [
     "GUARD",
     "OWNER",
     "PLAYERS",
+    "RUN_LABEL",
+    "SERVICE_LABEL",
+    "SHORT_ID",
     "Played",
     "Silent",
     "Stat",
     "Step",
     "StepFailed",
     "ask",
+    "ask_engine",
     "boot_id",
     "bury",
     "describe",
@@ -58,6 +64,7 @@ __all__ = [
     "kill",
     "lease_files",
     "lives",
+    "plain_log",
     "play_lease",
     "play_step",
     "read_lease",
@@ -68,6 +75,7 @@ __all__ = [
     "stat",
     "sync_folder",
     "thaw",
+    "this_process",
     "ticks_now",
     "write_durably",
 ]

@@ -73,10 +73,12 @@ def _play_steps(path: Path, by: str) -> tuple[list[str], list[str]]:
     if troubles:
         lease["failed"] = troubles
         write_durably(path, lease)
+        _note(lease, by, troubles)
     else:
+        # Noted first: who sees that the file is gone may read the journal, and may end us.
+        _note(lease, by, troubles)
         path.unlink()
         sync_folder(path.parent)
-    _note(lease, by, troubles)
     return troubles, done
 
 

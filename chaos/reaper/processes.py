@@ -18,6 +18,7 @@ from .step import PATIENCE_S, Step, StepFailed
 
 QUIET_LOOKS = 3
 KILL_S = 3.0  # all processes of a scope must be gone by then
+SETTLE_S = 0.5  # for so long after a find, a look that meets newly dead does not count as quiet
 SIGNAL_S = 2.0  # all processes of a scope must have taken a signal by then
 OLD_KEPT_S = 1.0
 STAT_BYTES = 1024
@@ -105,22 +106,36 @@ _elders = _Elders()
 
 
 def find(scope: Step) -> dict[int, Stat]:
-    """Living processes of a scope, by four signs: their working folder lies inside `folder`;
+    """Living processes of a scope, by four signs: their working folder lies inside `folder` (or
+    inside `data`, where a service's data lie elsewhere);
     their environment carries all `marks`; they are the recorded root (`pidfile`); or they descend
     from one of these. A shell that a person opened in the folder (it has a terminal) is not one,
     nor is any process that is older than the stack (`born`, in ticks since boot).
     """
-    folder = str(scope["folder"])
+    return _look(scope)[0]
+
+
+def _look(
+    scope: Step, meet: Callable[[int, Stat], object] | None = None
+) -> tuple[dict[int, Stat], set[int]]:
+    """What `find` finds, and the processes that were listed but dead when they were read.
+
+    Of those nobody can tell whose they were, nor whether they left a child. `meet` hears of each
+    process that is known by its own signs as soon as it is read: a little later it may have forked.
+    """
+    folders = [str(scope["folder"]), *filter(None, [str(scope.get("data") or "")])]
     marks = [str(m).encode() for m in scope.get("marks", ())]
     root = read_pidfile(scope.get("pidfile", ""))
     born = int(scope.get("born", 0))
     old = _elders.of(born)
     every: dict[int, Stat] = {}
     found: dict[int, Stat] = {}
+    dead: set[int] = set()
     for name in reversed(os.listdir("/proc")):  # the youngest first: they vanish soonest
         if not name.isdigit() or (pid := int(name)) in old:
             continue
         if (seen := stat(pid)) is None or seen.state in "ZX":
+            dead.add(pid)
             continue
         if seen.start < born:
             old.add(pid)
@@ -128,24 +143,26 @@ def find(scope: Step) -> dict[int, Stat]:
         every[pid] = seen
         if (
             (pid, seen.start) == root
-            or (seen.terminal == 0 and _works_in(pid, folder))
+            or (seen.terminal == 0 and _works_in(pid, folders))
             or (marks and _carries(pid, marks))
         ):
+            if meet:
+                meet(pid, seen)
             found[pid] = seen
     young = dict(found)
     while young:  # bounded: each round adds at least one of finitely many processes
         young = {p: s for p, s in every.items() if s.parent in young and p not in found}
         found.update(young)
     found.pop(os.getpid(), None)
-    return found
+    return found, dead
 
 
-def _works_in(pid: int, folder: str) -> bool:
+def _works_in(pid: int, folders: list[str]) -> bool:
     try:
         cwd = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
     except OSError:
         return False
-    return cwd == folder or cwd.startswith(folder + "/")
+    return any(cwd == folder or cwd.startswith(folder + "/") for folder in folders)
 
 
 def _carries(pid: int, marks: list[bytes]) -> bool:
@@ -183,15 +200,31 @@ def read_pidfile(path: object) -> tuple[int, int] | None:
 def kill(scope: Step) -> str:
     """SIGKILL every process of the scope until QUIET_LOOKS in a row find none.
 
-    One look may miss a child that was born while its parent ended. All are stopped before the first
-    dies: none may see another's death and tidy up, as no server does whose power is cut.
+    One look may miss a child that was born while its parent ended, but then it meets the dead
+    parent: for SETTLE_S a look with newly dead counts for nothing (later it does: a machine may be
+    busy with others' processes). All are stopped before the first dies: none may see another's
+    death and tidy up, as no server does whose power is cut. With `only` (`pid/start`) nothing is
+    done once another instance runs in its place.
     """
-    deadline = time.monotonic() + KILL_S
+    root = read_pidfile(scope.get("pidfile", "")) if scope.get("only") else None
+    if root and f"{root[0]}/{root[1]}" != scope["only"] and lives(*root):
+        return "another instance runs in its place"
+    deadline, settled = time.monotonic() + KILL_S, 0.0
     ended: set[int] = set()
+    dead: set[int] = set()
     quiet = 0
+
+    def stop(pid: int, seen: Stat) -> None:
+        if pid != os.getpid():
+            send(pid, seen.start, signal.SIGSTOP)
+
     while quiet < QUIET_LOOKS:
-        found = find(scope)
-        quiet = 0 if found else quiet + 1
+        before = dead
+        found, dead = _look(scope, stop)
+        if found or not settled:
+            settled = time.monotonic() + SETTLE_S
+        restless = dead - before and time.monotonic() < settled
+        quiet = 0 if found or restless else quiet + 1
         if found and not ended:
             _remember_shm(scope, found)
         for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -222,16 +255,17 @@ def thaw(scope: Step) -> str:
 
 
 def _signal_until(scope: Step, number: int, done: Callable[[Stat], bool], name: str) -> int:
-    deadline = time.monotonic() + SIGNAL_S
+    deadline, sent = time.monotonic() + SIGNAL_S, False
     while True:
         found = find(scope)
         left = {pid: seen for pid, seen in found.items() if not done(seen)}
         if not left:
             return len(found)
-        if time.monotonic() > deadline:
+        if sent and time.monotonic() > deadline:  # on a busy machine one look may take so long
             raise StepFailed(f"processes {_numbers(left)} do not take {name}; look with `ps`")
         for pid, seen in left.items():
             send(pid, seen.start, number)
+        sent = True
         time.sleep(PATIENCE_S)
 
 

@@ -7,74 +7,26 @@ from __future__ import annotations
 
 import json
 import socket
-import time
+from collections.abc import Callable
 from urllib.parse import quote
 
+from .asking import Silent, ask, ask_engine
+from .patience import patient
 from .step import Step, StepFailed
 
-CALL_S = 1.0  # one call to a proxy's API
 OPEN_S = 0.5  # one connection to a port
-MOST_BYTES = 8 << 20  # longest answer that is read from a proxy's API
 
-
-class Silent(OSError):
-    """An API did not answer (properly) within its bound; `refused` when nothing listens."""
-
-    def __init__(self, text: str, refused: bool = False) -> None:
-        super().__init__(text)
-        self.refused = refused
-
-
-def ask(
-    host: str, port: int, method: str, path: str, body: object = None, bound_s: float = CALL_S
-) -> tuple[int, bytes]:
-    """One HTTP call that ends within `bound_s` seconds, whatever the server does.
-
-    Returns status and body; raises Silent. HTTP/1.0, so that no answer comes in chunks.
-    """
-    deadline = time.monotonic() + bound_s
-    text = b"" if body is None else json.dumps(body).encode()
-    head = (
-        f"{method} {path} HTTP/1.0\r\nHost: {host}:{port}\r\nUser-Agent: hospital-chaos\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    what = f"{method} http://{host}:{port}{path}"
-    try:
-        with socket.create_connection((host, port), bound_s) as wire:
-            wire.settimeout(max(0.001, deadline - time.monotonic()))
-            wire.sendall(head.encode() + text)
-            answer = _read_answer(wire, deadline)
-        top, _, content = answer.partition(b"\r\n\r\n")
-        return int(top.split(None, 2)[1]), content
-    except ConnectionRefusedError as error:
-        raise Silent(f"{what}: nothing listens there", refused=True) from error
-    except OSError as error:
-        raise Silent(f"{what}: {error or 'no answer'} (bound {bound_s:g} s)") from error
-    except (IndexError, ValueError) as error:
-        raise Silent(f"{what}: answered something that is not HTTP") from error
-
-
-def _read_answer(wire: socket.socket, deadline: float) -> bytes:
-    answer = bytearray()
-    wanted = MOST_BYTES
-    while len(answer) < wanted:
-        wire.settimeout(max(0.001, deadline - time.monotonic()))
-        piece = wire.recv(65536)
-        if not piece:
-            break
-        answer += piece
-        head, gap, _ = answer.partition(b"\r\n\r\n")
-        if gap and wanted == MOST_BYTES:  # servers that keep the connection open say how much
-            for line in head.lower().split(b"\r\n")[1:]:
-                name, _, value = line.partition(b":")
-                if name == b"content-length":
-                    wanted = min(MOST_BYTES, len(head) + 4 + int(value))
-    return bytes(answer)
+Ask = Callable[[Step, str, str], tuple[int, bytes]]
 
 
 def clear_toxics(step: Step) -> str:
-    """Remove named toxics from a proxy and read back; else delete and recreate the proxy."""
+    """Remove named toxics from a proxy and read back; else delete and recreate the proxy.
+
+    A step may name the container of the proxy server (`gateway`) and its `engine`: where that does
+    not run there is nothing to heal, and nobody is asked who may have its address by now.
+    """
+    if _server_is_gone(step):
+        return "the proxy server is gone, and its toxics with it"
     host, port = step["api"]
     base = "/proxies/" + quote(str(step["proxy"]), safe="")
     names = {str(name) for name in step["toxics"]}
@@ -96,8 +48,11 @@ def clear_toxics(step: Step) -> str:
 def open_proxy(step: Step) -> str:
     """Open a closed proxy and see it listen; else delete and recreate it.
 
-    A step that says `by` lets go only for that one: another may keep the proxy closed.
+    A step that says `by` lets go only for that one: another may keep the proxy closed. For
+    `gateway` see `clear_toxics`.
     """
+    if _server_is_gone(step):
+        return "the proxy server is gone, there is nothing to open"
     host, port = step["api"]
     base = "/proxies/" + quote(str(step["proxy"]), safe="")
     try:
@@ -106,7 +61,7 @@ def open_proxy(step: Step) -> str:
         others = json.loads(content).get("closed_by") if status == 200 else None
         if by and others and by["by"] not in others:
             return "let go; another fault keeps it closed"
-        if status == 200 and _listens(str(step["listen"])):
+        if status == 200 and _listens(step):
             return "open"
     except Silent as error:
         if error.refused:
@@ -118,6 +73,8 @@ def open_proxy(step: Step) -> str:
 
 def recreate_proxy(step: Step) -> str:
     """The last rung: delete the proxy and create it anew, without any toxic, and see it listen."""
+    if _server_is_gone(step, patient):
+        return "the proxy server is gone"
     host, port = step["api"]
     name = str(step["proxy"])
     base = "/proxies/" + quote(name, safe="")
@@ -130,15 +87,33 @@ def recreate_proxy(step: Step) -> str:
             raise StepFailed(f"proxy {name} could not be recreated: {status} {text}")
         status, content = ask(host, port, "GET", base)
         seen = json.loads(content)
-        if status == 200 and not seen["toxics"] and _listens(str(step["listen"])):
+        if status == 200 and not seen["toxics"] and _listens(step):
             return "deleted and recreated the proxy"
     except (Silent, ValueError, KeyError, TypeError) as error:
         raise StepFailed(f"proxy {name} could not be healed: {error}") from error
     raise StepFailed(f"proxy {name} was recreated but does not listen clean on {step['listen']}")
 
 
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+def _server_is_gone(step: Step, ask_so: Ask | None = None) -> bool:
+    """Whether the engine says that the proxy server's container (`gateway`) does not run: where
+    its address was, nobody is left to refuse a connection."""
+    if not step.get("gateway"):
+        return False
+    path = f"/containers/{quote(str(step['gateway']), safe='')}/json"
+    try:
+        status, text = (ask_so or _ask_at_once)(step, "GET", path)
+        return status == 404 or (status == 200 and not json.loads(text)["State"]["Running"])
+    except (Silent, ValueError, KeyError, TypeError):
+        return False
+
+
+def _ask_at_once(step: Step, method: str, path: str) -> tuple[int, bytes]:
+    return ask_engine(str(step["engine"]), method, path)
+
+
+def _listens(step: Step) -> bool:
+    """`reach` is where a proxy that listens on every address can be found."""
+    host, _, port = str(step.get("reach") or step["listen"]).rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), OPEN_S).close()
     except OSError:

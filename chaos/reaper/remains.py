@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from .mounts import mounts_below
 from .step import Step, StepFailed
 
 WALK_DEPTH = 6  # how deep under a data folder a PostgreSQL cluster may lie
@@ -63,6 +64,10 @@ def remove_tree(step: Step) -> str:
     if not folder.exists():
         return "the folder is gone already"
     guard = folder / GUARD
+    if still := mounts_below(str(folder)):
+        raise StepFailed(
+            f"{still[0]} is still mounted; unmount it first: fusermount3 -u {still[0]}"
+        )
     try:
         if [e.name for e in os.scandir(folder)] and guard.read_text("ascii") != step["id"]:
             raise StepFailed(f"{folder} belongs to another stack; look at {guard}")

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable
 from urllib.parse import quote
 
+from . import clocks, containers, endpoints, mounts, removal
 from .processes import kill, thaw
 from .proxies import clear_toxics, open_proxy
 from .remains import remove_shm, remove_tree
@@ -23,6 +24,17 @@ PLAYERS: dict[str, Callable[[Step], str]] = {
     "open_proxy": open_proxy,
     "remove_shm": remove_shm,
     "remove_tree": remove_tree,
+    "start_container": containers.start_container,
+    "kill_container": containers.kill_container,
+    "unpause_container": containers.unpause_container,
+    "update_container": containers.update_container,
+    "connect_container": containers.connect_container,
+    "remove_stack": removal.remove_stack,
+    "leave_endpoint": endpoints.leave_endpoint,
+    "restore_endpoint": endpoints.restore_endpoint,
+    "set_clock_right": clocks.set_right,
+    "clear_storage": mounts.clear_storage,
+    "unmount": mounts.unmount,
     "nothing": lambda _step: "there was nothing in the world to undo",
 }
 
@@ -62,8 +74,18 @@ def describe(step: Step) -> str:
             return f"open the link {step['proxy']}: curl -X POST -d '{body}' {url}"
         calls = "; ".join(f"curl -X DELETE {url}/toxics/{quote(t, '')}" for t in step["toxics"])
         return f"make the link {step['proxy']} healthy: {calls}"
+    if do in ("clear_storage", "unmount"):
+        return mounts.describe(step)
     if do == "remove_shm":
         return f"remove shared memory named in {step['folder']}/**/postmaster.pid, line 7: ipcrm -m"
     if do == "remove_tree":
         return f"remove the folder {step['folder']}"
+    if do == "set_clock_right":
+        return clocks.words(step)
+    if do.endswith("_endpoint"):
+        return endpoints.words(step)
+    if do == "remove_stack":
+        return removal.words(step)
+    if do.endswith("_container"):
+        return containers.words(step)
     return str(step.get("text", "nothing")) if do == "nothing" else f"unknown step {do!r}"

@@ -28,6 +28,7 @@ from .steps import PLAYERS
 
 TICK_S = 1.0  # the reaper looks at its owner and its folder at least this often
 BETWEEN_TRIES_S = 0.4
+FINISH_S = 1.0  # less than the harness waits for an answer
 
 
 class Watch:
@@ -87,11 +88,11 @@ class Watch:
             if word == "hold":
                 say(self._hold(name))
             elif word == "end":
-                held = lease_files(self.folder)
-                say(f"busy {len(held)}" if held else "bye")
-                if not held:
-                    remove_run(self.folder)
+                self._let_finish()
+                if remove_run(self.folder):
+                    say("bye")
                     return True
+                say(f"busy {len(lease_files(self.folder))}")
             else:
                 say(f"what {word}")
         return False
@@ -116,6 +117,12 @@ class Watch:
     def _busy(self, name: str) -> bool:
         thread = self._playing.get(name)
         return thread is not None and thread.is_alive()
+
+    def _let_finish(self) -> None:
+        """Wait for undos whose file is gone already, and shorter than for an answer."""
+        deadline = time.monotonic() + FINISH_S
+        for thread in self._playing.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _playing_now(self) -> bool:
         return any(thread.is_alive() for thread in self._playing.values())

@@ -16,6 +16,8 @@ from chaos.report.drawing import Strip
 from chaos.report.fold import timeline_of
 from chaos.report.lanes import drawn
 from chaos.report.quoting import lines_of
+from chaos.report.recovery import SystemRow, beside, nothing, system_rows
+from chaos.report.recovery_bars import recovery_bars
 from chaos.report.rows import (
     TEXT_CHARS,
     CheckRow,
@@ -67,6 +69,10 @@ class Page:
     patients_sentence: str
     tally: str
     claims: tuple[ClaimRow, ...]
+    systems: tuple[SystemRow, ...]
+    unmeasured: str
+    bars: tuple[Strip, ...]
+    narrow_bars: tuple[Strip, ...]
     patients: tuple[PatientLine, ...]
     faults: tuple[FaultRow, ...]
     faults_more: str
@@ -136,7 +142,13 @@ def _page(
         defect=visible(timeline.defect, 200),
         patients_sentence=patients_sentence(timeline, terms),
         tally=tally(judgement),
-        claims=tuple(claim_row(v, lines, start_t) for v in ordered(judgement.claims)),
+        claims=tuple(
+            claim_row(v, lines, start_t, beside(judgement, v.id)) for v in ordered(judgement.claims)
+        ),
+        systems=system_rows(judgement),
+        unmeasured=nothing(judgement),
+        bars=recovery_bars(judgement),
+        narrow_bars=recovery_bars(judgement, narrow=True),
         patients=patients(timeline, terms),
         faults=tuple(fault_row(f, timeline.duration_s) for f in faults),
         faults_more=_more(len(timeline.faults), len(faults)),

@@ -32,6 +32,7 @@ class ClaimRow:
     needed: str
     cites: str
     evidence_lines: Cited
+    measured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,10 @@ class KindRow:
     top: str
 
 
-def claim_row(v: Verdict, lines: Mapping[str, str], start_t: float) -> ClaimRow:
-    """A verdict and the lines it cites."""
+def claim_row(
+    v: Verdict, lines: Mapping[str, str], start_t: float, measured: tuple[str, ...] = ()
+) -> ClaimRow:  # fmt: skip
+    """A verdict, the lines it cites, and what was `measured` of the systems it speaks of."""
     return ClaimRow(
         id=visible(v.id, 60),
         statement=visible(v.statement, CELL_CHARS),
@@ -102,6 +105,7 @@ def claim_row(v: Verdict, lines: Mapping[str, str], start_t: float) -> ClaimRow:
         needed=number(v.needed),
         cites=count(len(set(v.lines)), "line") if v.lines else "",
         evidence_lines=cited(v.lines, lines.get, start_t),
+        measured=measured,
     )
 
 

@@ -10,6 +10,7 @@ import re
 from chaos.journal.history import History
 from chaos.report.fold import timeline_of
 from chaos.report.page import ordered, reproduction, tally
+from chaos.report.recovery import FigureRow, SystemRow, nothing, system_rows
 from chaos.report.story import Banner, banner, patients_sentence
 from chaos.report.timeline import Timeline
 from chaos.report.wording import duration, instant, number, visible
@@ -70,6 +71,7 @@ def markdown(
             )
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+    lines += _recovery_table(system_rows(judgement))
     lines.append(_md(_when(timeline, judgement)))
     if folder:
         lines += ["", f"Run folder: {_md(visible(folder, 300))}"]
@@ -97,12 +99,49 @@ def plain(
         word = f"{SIGNS[v.verdict]} {v.verdict.value}"
         lines.append(f"  {visible(v.id, 20):<{width}}  {word:<14}  {visible(v.reason, 200)}")
     lines.append(patients_sentence(timeline, terms))
+    lines += [f"recovery   {line}" for line in recovery_lines(judgement)]
     if judgement.claims:
         lines.append(f"claims     {tally(judgement)}")
     if folder:
         lines.append(f"run        {visible(folder, 300)}")
     lines.append(f"reproduce  {visible(command or reproduction(timeline, judgement), 1_000)}")
     return "\n".join(lines) + "\n"
+
+
+def recovery_lines(judgement: Judgement) -> list[str]:
+    """One line for each system of which something was measured, and one for all others."""
+    if why := nothing(judgement):
+        return [f"none measured, {why}"]
+    told, silent = [], []
+    for row in system_rows(judgement):
+        name = f"{row.name}, {row.source}" if row.source else row.name
+        times = [f"{f.what} {f.value} ({f.counted})" for f in row.rto if f.measured]
+        parts = [f"RTO {'; '.join(times)}"] if times else []
+        parts += [f"RPO {row.rpo.value} ({row.rpo.counted})"] if row.rpo.measured else []
+        if parts:
+            told.append(f"{name}: {', '.join(parts)}")
+        else:
+            silent.append(name)
+    return [*told, *([f"not measured: {', '.join(silent)}"] if silent else [])]
+
+
+def _recovery_table(rows: tuple[SystemRow, ...]) -> list[str]:
+    if not rows:
+        return []
+
+    def cell(figure: FigureRow, name: str = "") -> str:
+        lead = f"{name}: " if name else ""
+        if not figure.measured:
+            return _md(f"{lead}{figure.value} ({figure.text})")
+        allowed = f", allowed {figure.allowed}" if figure.allowed else ""
+        return f"{_md(lead)}**{_md(figure.value)}**{_md(f'{allowed} ({figure.counted})')}"
+
+    lines = ["| System | Service again (RTO) | Lost (RPO) |", "|---|---|---|"]
+    for row in rows:
+        name = f"{row.name}, {row.source}" if row.source else row.name
+        rto = "; ".join(cell(figure, figure.what) for figure in row.rto)
+        lines.append(f"| {_md(name)} | {rto} | {cell(row.rpo)} |")
+    return [*lines, ""]
 
 
 def _when(timeline: Timeline, judgement: Judgement) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from chaos.stack import Stack
+from chaos.runtime.arrays import Storage
+from chaos.stack import Limits, Stack
+from chaos.storage.mounting import missing
 
 State = Literal["running", "paused", "gone"]
 Step = Mapping[str, object]  # one undo step as data; chaos/reaper is its interpreter
@@ -19,6 +21,10 @@ Progress = Callable[[str, str], None]  # (service, state)
 
 class RuntimeFailure(RuntimeError):
     """The runtime could not do what was asked: says what, where to look and what to do next."""
+
+
+class NotHere(RuntimeFailure):
+    """This machine lacks what an experiment needs: it is skipped with this reason, never passed."""
 
 
 class NotReady(RuntimeFailure):
@@ -97,6 +103,59 @@ class LinkLook:
     close_ms: float = -1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How hard a service presses against its limits, as its kernel counts it.
+
+    CPU: `throttled` of `periods` (100 ms each) since the container started. Memory in MiB;
+    `refused` counts how often the limit was hit (-1 where the kernel does not say), `starved`
+    is whether the kernel has ended a process for want of memory. Limits of 0 are none.
+    """
+
+    throttled: int = 0
+    periods: int = 0
+    memory_mib: float = 0.0
+    memory_limit_mib: float = 0.0
+    refused: int = -1
+    starved: bool = False
+    pids: int = 0
+    pids_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockLook:
+    """How far a service's wall clock is ahead of ours, in seconds, and whose word that is.
+
+    `apart` are processes of the service that keep the machine's own clock all the same.
+    """
+
+    offset_s: float
+    source: str
+    apart: tuple[str, ...] = ()
+
+
+# What some runtimes can do and others cannot; see `Runtime.abilities`.
+LIMITS, CLOCKS, NETWORKS, STORAGE = "limits", "clocks", "networks", "storage"
+ABILITIES = {
+    LIMITS: "squeezing a service's limits",
+    CLOCKS: "setting a service's clock",
+    NETWORKS: "disconnecting rooms",
+    STORAGE: "a storage array that fails",
+}
+
+
+def cannot(ability: str) -> RuntimeFailure:
+    """What a runtime without that ability says."""
+    if ability == STORAGE:
+        return cannot_store(missing() or "an existing project's volumes cannot be replaced")
+    return RuntimeFailure(f"{ABILITIES[ability]} needs containers: --runtime docker")
+
+
+def cannot_store(why: str) -> NotHere:
+    """What a runtime says where no array can be mounted."""
+    return NotHere(f"{ABILITIES[STORAGE]} needs FUSE: {why}")
+
+
 class Runtime(Protocol):
     """What an experiment may ask of the place where its stack runs.
 
@@ -108,6 +167,21 @@ class Runtime(Protocol):
     name: str
     stack: Stack
     raised: bool  # whether `up` has completed and `down` was not called since
+
+    @property
+    def storage(self) -> Storage:
+        """Its storage arrays."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many services are hit or looked at side by side; 1 where that would gain nothing."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Which of ABILITIES it has; the verbs of the others raise what `cannot` makes."""
+        ...
 
     def play(self, steps: tuple[Step, ...]) -> None:
         """Play undo steps now, here; each is idempotent. RuntimeFailure when one fails."""
@@ -123,6 +197,14 @@ class Runtime(Protocol):
 
     def down(self) -> None:
         """Take everything down; idempotent."""
+        ...
+
+    def lost(self) -> str:
+        """What of the raised stack somebody else took away, in words; '' when nothing is missing.
+
+        What is ended but still there may be a fault of ours, or the system's own doing: that is
+        not lost. RuntimeFailure when it cannot be told.
+        """
         ...
 
     def identity(self, service: str) -> str:
@@ -222,6 +304,53 @@ class Runtime(Protocol):
 
     def undo_set_link(self, link: str, by: str = "") -> tuple[Step, ...]:
         """Steps by which `by` lets go of the link's proxy (without a name: that open it)."""
+        ...
+
+    def prepare_clocks(self, services: tuple[str, ...]) -> None:
+        """Before `up`: raise these services with a wall clock that can be set."""
+        ...
+
+    def set_clock(self, service: str, offset_s: float) -> None:
+        """Put the wall clock of all its processes that far ahead (or back); 0 is the right time.
+
+        Their monotonic clocks go on as before. It counts for later instances, too.
+        """
+        ...
+
+    def clock(self, service: str) -> ClockLook:
+        """How far the service's wall clock is ahead, asked of the service or inside of it."""
+        ...
+
+    def undo_set_clock(self, service: str) -> tuple[Step, ...]:
+        """Steps that give the service the right time."""
+        ...
+
+    def limits(self, service: str) -> Limits:
+        """The limits in force now; a limit of 0 is none."""
+        ...
+
+    def set_limits(self, service: str, limits: Limits) -> None:
+        """Put these limits in force at once; one of 0 stays as it is.
+
+        RuntimeFailure when the kernel refuses (memory below what is in use, say).
+        """
+        ...
+
+    def pressure(self, service: str) -> Pressure:
+        """How hard the service presses against its limits; zeros when it is gone."""
+        ...
+
+    def undo_set_limits(self, service: str, limits: Limits) -> tuple[Step, ...]:
+        """Steps that put back what is in force now of those limits that are not 0, and start
+        the service where it did not survive them."""
+        ...
+
+    def disconnect(self, one: str, other: str) -> None:
+        """Take the network between two rooms away: packets vanish, nothing is refused."""
+        ...
+
+    def undo_disconnect(self, one: str, other: str) -> tuple[Step, ...]:
+        """Steps that join the two rooms again, at the same addresses."""
         ...
 
     def forget_remains(self) -> None:

@@ -11,23 +11,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from chaos.runtime import (
+    ABILITIES,
+    CLOCKS,
+    LIMITS,
+    NETWORKS,
+    STORAGE,
     Address,
+    ClockLook,
     Health,
     LinkLook,
     NotReady,
+    Pressure,
     Progress,
     RuntimeFailure,
     State,
     Step,
     Toxic,
     ToxicRecord,
+    cannot,
 )
-from chaos.stack import Stack
+from chaos.runtime.fake_arrays import FakeArrays
+from chaos.stack import Limits, Stack
 from chaos.toxiproxy.toxics import KINDS
 from chaos.toxiproxy.toxics.choice import Choice
 
 FIRST_PORT = 20_000
 QUICK_MS = 0.1  # round trip of a healthy link
+USES = Limits(cpus=0.2, memory_mib=40, pids=6)  # what every service uses here
 
 
 @dataclass(slots=True)
@@ -47,12 +57,17 @@ class FakeRuntime:
     """The stack in memory. `deaf`: verbs that are ordered in vain, to test those who look;
     `sick`: services that answer their health question with that status; `still`: links without
     traffic (on all others one exchange passes between two looks at a record); `kinds`: what the
-    proxies know."""
+    proxies know; `abilities`: what it stands in for can do; `uses`: what every service uses."""
 
     name = "fake"
+    at_once = 1
 
-    def __init__(self, stack: Stack, deaf: Iterable[str] = ()) -> None:
+    def __init__(
+        self, stack: Stack, deaf: Iterable[str] = (), abilities: Iterable[str] = ABILITIES
+    ) -> None:
         self.stack = stack
+        self.abilities = frozenset(abilities)
+        self.uses = USES
         self.raised = False
         self.deaf = set(deaf)
         self.sick: dict[str, str] = {}
@@ -62,6 +77,12 @@ class FakeRuntime:
         self._processes: dict[str, _Process] = {}
         self._proxies = {link.name: _Proxy() for link in stack.links}
         self._started = 0
+        self._limits = {s.name: s.limits for s in stack.services}
+        self._periods: dict[str, tuple[int, int]] = {}  # throttled, and all
+        self._clocked: set[str] = set()
+        self._clocks: dict[str, float] = {}
+        self._apart: set[frozenset[str]] = set()
+        self.storage = FakeArrays(stack, self._heard_array, lambda: self._able(STORAGE))
 
     # ------------------------------------------------------------ up and down
 
@@ -84,10 +105,17 @@ class FakeRuntime:
         """Everything is gone at once."""
         self.raised = False
         self._processes.clear()
+        self._limits = {s.name: s.limits for s in self.stack.services}
+        self._clocks.clear()
+        self._apart.clear()
 
     def forget_remains(self) -> None:
         """There are none."""
         self.down()
+
+    def lost(self) -> str:
+        """Nobody else touches it."""
+        return ""
 
     def play(self, steps: tuple[Step, ...]) -> None:
         """Play this runtime's own steps."""
@@ -103,6 +131,17 @@ class FakeRuntime:
                 self.set_link(name, True, by=str(step.get("by", "")))
             elif verb == "clear":
                 self._clear(name, step["toxics"])
+            elif verb == "unset_limits":
+                self._unset_limits(name, step["limits"])
+            elif verb == "unset_clock":
+                self._unset_clock(name)
+            elif verb == "connect":
+                self._connect(name, str(step["other"]))
+            elif verb == "end":
+                if self.identity(name) == step["only"] and self._heard("start", name):
+                    self._processes.pop(name, None)
+            elif verb == "clear_storage":
+                self.storage.clear(name, step["names"])
             else:
                 raise RuntimeFailure(f"unknown undo step {dict(step)}")
 
@@ -170,6 +209,88 @@ class FakeRuntime:
         """Thaw it."""
         return (_step("resume", self.stack.service(service).name, f"thaw {service}"),)
 
+    # ------------------------------------------------------------ limits, clocks, networks
+
+    def prepare_clocks(self, services: tuple[str, ...]) -> None:
+        """Remember whose clock may be set."""
+        self._able(CLOCKS)
+        self._clocked |= {self.stack.service(name).name for name in services}
+
+    def set_clock(self, service: str, offset_s: float) -> None:
+        """Remember the offset; only of a service whose clock was prepared."""
+        self._able(CLOCKS)
+        if self._heard("set_clock", service):
+            if service not in self._clocked:
+                raise RuntimeFailure(f"{service} was raised with the machine's own clock")
+            self._clocks[service] = offset_s
+
+    def clock(self, service: str) -> ClockLook:
+        """As it was set."""
+        self._able(CLOCKS)
+        if self.state(service) != "running":
+            raise RuntimeFailure(f"{service} does not tell the time: it is {self.state(service)}")
+        return ClockLook(self._clocks.get(service, 0.0), "its memory")
+
+    def undo_set_clock(self, service: str) -> tuple[Step, ...]:
+        """Give it the right time."""
+        self._able(CLOCKS)
+        name = self.stack.service(service).name
+        return (_step("unset_clock", name, f"give {service} the right time"),)
+
+    def limits(self, service: str) -> Limits:
+        """As they were set, or as the stack says."""
+        self._able(LIMITS)
+        return self._limits[self.stack.service(service).name]
+
+    def set_limits(self, service: str, limits: Limits) -> None:
+        """Remember them; memory below what is in use is refused, as the kernel does."""
+        self._able(LIMITS)
+        if self._heard("set_limits", service):
+            if 0 < limits.memory_mib < self.uses.memory_mib:
+                raise RuntimeFailure(f"cannot limit {service}: it uses more memory than that")
+            self._limits[service] = _over(self._limits[service], limits)
+
+    def pressure(self, service: str) -> Pressure:
+        """What a service that uses `uses` all the time would feel, a second after the last look."""
+        self._able(LIMITS)
+        if self.state(service) == "gone":
+            return Pressure()
+        limits, uses = self._limits[service], self.uses
+        throttled, periods = self._periods.get(service, (0, 0))
+        throttled += 10 if 0 < limits.cpus < uses.cpus else 0
+        self._periods[service] = (throttled, periods + 10)
+        return Pressure(
+            throttled, periods + 10, uses.memory_mib, limits.memory_mib,
+            refused=0, pids=min(uses.pids, limits.pids or uses.pids), pids_limit=limits.pids,
+        )  # fmt: skip
+
+    def undo_set_limits(self, service: str, limits: Limits) -> tuple[Step, ...]:
+        """Put back what is in force now of these."""
+        self._able(LIMITS)
+        own = self._limits[self.stack.service(service).name]
+        back = [
+            own.cpus if limits.cpus else 0,
+            own.memory_mib if limits.memory_mib else 0,
+            own.pids if limits.pids else 0,
+        ]
+        text = f"give {service} its own limits back"
+        return ({**_step("unset_limits", service, text), "limits": back},)
+
+    def disconnect(self, one: str, other: str) -> None:
+        """Links between the rooms get no connection."""
+        self._able(NETWORKS)
+        self._joined(one, other)
+        self.calls.append(f"disconnect {one} {other}")
+        if "disconnect" not in self.deaf:
+            self._apart.add(frozenset({one, other}))
+
+    def undo_disconnect(self, one: str, other: str) -> tuple[Step, ...]:
+        """Join them again."""
+        self._able(NETWORKS)
+        self._joined(one, other)
+        step = _step("connect", one, f"join rooms {one} and {other} again")
+        return ({**step, "other": other},)
+
     # ------------------------------------------------------------ links
 
     def add_toxic(self, link: str, toxic: Toxic, expires_s: float) -> None:
@@ -227,7 +348,8 @@ class FakeRuntime:
         k = self.stack.link(link)
         asked = self.stack.service(k.target).port(k.port).protocol in ("http", "postgres")
         toxics = {toxic.type: toxic for toxic in self._live_toxics(link)}
-        if not self.link_enabled(link):
+        rooms = frozenset({self.stack.room_of(k.source), self.stack.room_of(k.target)})
+        if not self.link_enabled(link) or rooms in self._apart:
             return LinkLook("refused", QUICK_MS, asked)
         if "reset_peer" in toxics and (asked or poke):
             return LinkLook("reset", QUICK_MS, asked)
@@ -253,6 +375,34 @@ class FakeRuntime:
         return ({**step, **({"by": by} if by else {})},)
 
     # ------------------------------------------------------------ inside
+
+    def _able(self, ability: str) -> None:
+        if ability not in self.abilities:
+            raise cannot(ability)
+
+    def _joined(self, one: str, other: str) -> None:
+        if not self.stack.links_between(one, other):
+            raise RuntimeFailure(f"nothing joins rooms {one} and {other}")
+
+    def _unset_limits(self, service: str, back: object) -> None:
+        assert isinstance(back, list)
+        if self._heard("unset_limits", service):
+            cpus, memory_mib, pids = back
+            own = Limits(cpus, memory_mib, pids)
+            self._limits[service] = _over(self._limits[service], own)
+
+    def _unset_clock(self, service: str) -> None:
+        if self._heard("unset_clock", service):
+            self._clocks.pop(service, None)
+
+    def _connect(self, one: str, other: str) -> None:
+        self.calls.append(f"connect {one} {other}")
+        if "connect" not in self.deaf:
+            self._apart.discard(frozenset({one, other}))
+
+    def _heard_array(self, verb: str, array: str) -> bool:
+        self.calls.append(f"{verb} {array}")
+        return verb not in self.deaf
 
     def _heard(self, verb: str, name: str) -> bool:
         if name not in self._proxies:
@@ -280,6 +430,13 @@ class FakeRuntime:
 
 def _number(toxics: Mapping[str, Toxic], kind: str, attribute: str) -> float:
     return float(toxics[kind].attributes.get(attribute, 0)) if kind in toxics else 0.0
+
+
+def _over(own: Limits, new: Limits) -> Limits:
+    """The new limits; those of 0 stay as they are."""
+    return Limits(
+        new.cpus or own.cpus, new.memory_mib or own.memory_mib, new.pids or own.pids
+    )  # fmt: skip
 
 
 def _after_one_more(before: ToxicRecord, toxic: Toxic) -> ToxicRecord:

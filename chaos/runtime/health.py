@@ -6,6 +6,7 @@ It believes what the service answers now and remembers nothing.
 from __future__ import annotations
 
 import json
+import socket
 
 from chaos import reaper
 from chaos.runtime import Address, Health
@@ -15,7 +16,12 @@ KNOWN = ("ready", "degraded", "starting", "stopping")
 
 
 def ask_health(address: Address, path: str, bound_s: float = ASK_S) -> Health:
-    """What the service says of itself; `silent` when it says nothing within the bound."""
+    """What the service says of itself; `silent` when it says nothing within the bound.
+
+    Without a `path` there is nothing to ask: it is ready when it accepts a connection.
+    """
+    if not path:
+        return _accepts(address, bound_s)
     try:
         status, content = reaper.ask(address.host, address.port, "GET", path, None, bound_s)
     except reaper.Silent as error:
@@ -26,6 +32,14 @@ def ask_health(address: Address, path: str, bound_s: float = ASK_S) -> Health:
         return Health(word if word in KNOWN else "ready", _reason(said))
     reason = _reason(said) or f"HTTP {status} on {path}"
     return Health(word if word in KNOWN[1:] else "starting", reason)
+
+
+def _accepts(address: Address, bound_s: float) -> Health:
+    try:
+        socket.create_connection((address.host, address.port), bound_s).close()
+    except OSError as error:
+        return Health("silent", f"{address}: {error}")
+    return Health("ready")
 
 
 def _object(content: bytes) -> dict[str, object]:

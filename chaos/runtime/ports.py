@@ -23,6 +23,7 @@ LOWEST = 10240
 HIGHEST = 65000
 BLOCK = 128  # ports per block; a stack takes as many blocks in a row as it needs
 TRIES = 200
+LOCK = "\0hospital-chaos-ports-{}"  # of the block that begins with that port
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ def _lock(block: PortBlock, size: int) -> bool:
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         block._locks.append(lock)
         try:
-            lock.bind(f"\0hospital-chaos-ports-{first}")
+            lock.bind(LOCK.format(first))
         except OSError:
             return False
     return True

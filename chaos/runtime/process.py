@@ -7,50 +7,44 @@ It starts nothing before `undo_up` could be put on disk, and finds processes by 
 from __future__ import annotations
 
 import os
-import queue
 import secrets
 import shutil
 import signal
 import socket
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from chaos import reaper
 from chaos.runtime import (
+    STORAGE,
     Address,
     Health,
-    LinkLook,
     NotReady,
     Progress,
     RuntimeFailure,
     State,
     Step,
-    Toxic,
-    ToxicRecord,
+    bare,
 )
+from chaos.runtime import links as over
 from chaos.runtime import surroundings as env
+from chaos.runtime.children import Children
 from chaos.runtime.health import ask_health
-from chaos.runtime.link_probe import look
+from chaos.runtime.mounted import MountedArrays
 from chaos.runtime.ports import HOST, PortBlock, reserve
+from chaos.runtime.readiness import await_all
 from chaos.stack import Service, Stack
-from chaos.toxiproxy.client import ProxyValue, ToxicValue, Toxiproxy, ToxiproxyError
+from chaos.toxiproxy.client import ProxyValue, ToxiproxyError
 
 PROXIES = "_toxiproxy"  # the proxy server's name among the processes of a stack
 PROXIES_READY_S = 10.0
-POLL_S = 0.05  # between two looks at a service that is not ready yet
-ASK_S = 1.0  # one readiness question
-DEGRADED_S = 8.0  # a service that stays degraded so long while all rise is taken as it is
+POLL_S = 0.05  # between two looks at something that is not ready yet
 CLASH_TRIES = 3  # a port that somebody took meanwhile: the stack moves to another block
 PORTS_CLOSED_S = 2.0
 LOOK_S = 0.005  # between two looks at processes that are about to end
 STRAGGLER_S = 0.5  # children may end a moment after their stopped root
-BORN_SLACK_TICKS = 100  # clocks of the kernel may round
-SOCKET_ROOM = 40  # characters of TMPDIR that leave room for PostgreSQL's socket paths
 CLASH_WORDS = ("address already in use", "EADDRINUSE", "Errno 98")
 
 
@@ -78,25 +72,29 @@ class ProcessRuntime:
         self.stack = stack
         self.raised = False
         self.id = secrets.token_hex(4)
-        self.folder = Path(_short_temp()) / f"hc-{self.id}"
-        self.logs = run_folder.absolute() / "logs"
-        self._born = max(0, reaper.ticks_now() - BORN_SLACK_TICKS)
+        self._children = Children(self.id, run_folder.absolute() / "logs")
+        self.folder = self._children.folder
+        self.log = self._children.log
         self._seed = seed
         self._toxiproxy = tuple(toxiproxy) if toxiproxy else _toxiproxy_command()
         self._names = [(s.name, p.name) for s in stack.services for p in s.ports]
         self._links = [link.name for link in stack.links]
         self._block = self._reserve()
         self._template = _template_folder()
+        self.storage = MountedArrays(stack, self._children, self._undo_by_restart)
 
     # ------------------------------------------------------------ up and down
 
     def undo_up(self) -> tuple[Step, ...]:
-        """End every process of the stack, remove its shared memory and its folder."""
+        """End every process, unmount the arrays, remove shared memory and the folder."""
         return (
-            {"do": "kill", "service": "", **self._scope()},
-            {"do": "remove_shm", "folder": str(self.folder), "shm_list": self._shm_list()},
-            {"do": "remove_tree", "folder": str(self.folder), "id": self.id},
+            *self._undo_running(),
+            {"do": "remove_shm", "folder": str(self.folder), "shm_list": self._children.shm_list},
+            self._children.undo_make(),
         )
+
+    def _undo_running(self) -> tuple[Step, ...]:
+        return ({"do": "kill", "service": "", **self._scope()}, *self.storage.undo_up())
 
     def up(self, progress: Progress) -> None:
         """Proxies first, then every service at once; returns when all are ready."""
@@ -115,9 +113,9 @@ class ProcessRuntime:
     def down(self) -> None:
         """End every process of the stack and see its ports closed; data folders stay."""
         self.raised = False
-        self.play(self.undo_up()[:1])
+        self.play(self._undo_running())
+        self._see_ports_closed()  # while nobody else may take them
         self._block.release()
-        self._see_ports_closed()
 
     def forget_remains(self) -> None:
         """Remove shared memory and data folders; nothing of the stack may run any more."""
@@ -137,6 +135,12 @@ class ProcessRuntime:
             raise RuntimeFailure("; ".join(troubles))
 
     # ------------------------------------------------------------ seeing
+
+    def lost(self) -> str:
+        """The proxy server, when it is gone: no fault of ours ends it."""
+        if not self.raised or self.identity(PROXIES):
+            return self.storage.lost() if self.raised else ""
+        return f"the proxies of all links ended in the middle of the run; see {self.log(PROXIES)}"
 
     def identity(self, service: str) -> str:
         """`pid/start` of the service's root process; '' when that is gone."""
@@ -165,10 +169,6 @@ class ProcessRuntime:
         """Where the link's proxy listens."""
         self.stack.link(link)
         return Address(HOST, self._block.port(1 + len(self._names) + self._links.index(link)))
-
-    def log(self, service: str) -> Path:
-        """The service's own log file (stdout and stderr)."""
-        return self.logs / f"{service}.log"
 
     # ------------------------------------------------------------ services
 
@@ -206,83 +206,25 @@ class ProcessRuntime:
         """Thaw it."""
         return ({"do": "thaw", **self._scope(service)},)
 
+    at_once = 1  # processes are work for one core: side by side they only hinder each other
+    abilities = frozenset({STORAGE})
+    prepare_clocks, set_clock, clock = bare.prepare_clocks, bare.set_clock, bare.clock
+    undo_set_clock, limits, set_limits = bare.undo_set_clock, bare.limits, bare.set_limits
+    pressure, undo_set_limits = bare.pressure, bare.undo_set_limits
+    disconnect, undo_disconnect = bare.disconnect, bare.undo_disconnect
+
     # ------------------------------------------------------------ links
 
-    @property
-    def proxies(self) -> Toxiproxy:
-        """Bounded client of the stack's proxy server."""
-        return Toxiproxy(HOST, self._block.port(0), reaper.ask)
+    def proxy_api(self, link: str) -> Address:
+        """One server holds the proxies of all links."""
+        self.stack.link(link)
+        return Address(HOST, self._block.port(0))
 
-    def add_toxic(self, link: str, toxic: Toxic, expires_s: float) -> None:
-        """Put a toxic on the link's proxy."""
-        value = ToxicValue(
-            toxic.name, toxic.type, dict(toxic.attributes), toxic.stream, toxic.toxicity
-        )
-        try:
-            self.proxies.add_toxic(self.stack.link(link).name, value, expires_s)
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-
-    def toxics(self, link: str) -> tuple[str, ...]:
-        """Names of the toxics on the link's proxy, asked now."""
-        try:
-            return tuple(t.name for t in self.proxies.toxics(self.stack.link(link).name))
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-
-    def toxic_kinds(self) -> tuple[str, ...]:
-        """What the stack's proxy server knows, asked now."""
-        try:
-            return self.proxies.kinds()
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-
-    def toxic_record(self, link: str, name: str) -> ToxicRecord | None:
-        """As the link's proxy keeps it, asked now."""
-        try:
-            found = self.proxies.records(self.stack.link(link).name).get(name)
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-        return None if found is None else _record(found)
-
-    def set_link(self, link: str, enabled: bool, expires_s: float = 0.0, by: str = "") -> None:
-        """Close or open the link's proxy."""
-        try:
-            self.proxies.set_enabled(self.stack.link(link).name, enabled, expires_s, by)
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-
-    def link_closed_by(self, link: str) -> tuple[str, ...]:
-        """As the link's proxy says, asked now; '' stands for a caller without a name."""
-        try:
-            proxy = self.proxies.proxy(self.stack.link(link).name)
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-        return () if proxy.enabled else proxy.closed_by or ("",)
-
-    def link_enabled(self, link: str) -> bool:
-        """Whether the link's proxy says that it is open, asked now."""
-        try:
-            return self.proxies.proxy(self.stack.link(link).name).enabled
-        except ToxiproxyError as error:
-            raise RuntimeFailure(str(error)) from error
-
-    def look_at_link(
-        self, link: str, within_s: float, poke: bool = False, padding: int = 0, to_end: bool = False
-    ) -> LinkLook:
-        """One real connection through the link's proxy."""
-        k = self.stack.link(link)
-        protocol = self.stack.service(k.target).port(k.port).protocol
-        return look(self.link_address(link), protocol, within_s, poke, padding, to_end)
-
-    def undo_toxics(self, link: str, names: tuple[str, ...]) -> tuple[Step, ...]:
-        """Remove these toxics; the last resort recreates the proxy."""
-        return ({"do": "clear_toxics", "toxics": list(names), **self._proxy_step(link)},)
-
-    def undo_set_link(self, link: str, by: str = "") -> tuple[Step, ...]:
-        """Open the link's proxy, or let go of it; the last resort recreates it."""
-        named = {"by": by} if by else {}
-        return ({"do": "open_proxy", **named, **self._proxy_step(link)},)
+    add_toxic, toxics, toxic_kinds = over.add_toxic, over.toxics, over.toxic_kinds
+    toxic_record, set_link = over.toxic_record, over.set_link
+    link_closed_by, link_enabled = over.link_closed_by, over.link_enabled
+    look_at_link = over.look_at_link
+    undo_toxics, undo_set_link = over.undo_toxics, over.undo_set_link
 
     # ------------------------------------------------------------ inside
 
@@ -295,40 +237,21 @@ class ProcessRuntime:
         except reaper.StepFailed as failure:
             raise RuntimeFailure(str(failure)) from failure
 
-    def _shm_list(self) -> str:
-        return str(self.folder / ".run" / "shm")
-
     def _scope(self, service: str = "") -> dict[str, object]:
         """How the reaper finds the processes of one service, or of the whole stack."""
-        scope: dict[str, object] = {
-            "folder": str(self.folder),
-            "marks": [f"{env.MARK}={self.id}"],
-            "shm_list": self._shm_list(),
-            "born": self._born,
-        }
-        if service:
-            if service != PROXIES:
-                self.stack.service(service)
-            scope |= {
-                "service": service,
-                "folder": str(self.folder / service),
-                "marks": [f"{env.MARK}={self.id}", f"SERVICE_NAME={service}"],
-                "pidfile": str(self.folder / ".run" / f"{service}.pid"),
-            }
-        return scope
+        own = not service or service == PROXIES
+        data = None if own else self.storage.folder_of(self.stack.service(service))
+        return self._children.scope(service, data)
 
-    def _proxy_step(self, link: str) -> dict[str, object]:
-        k = self.stack.link(link)
-        return {
-            "api": [HOST, self._block.port(0)],
-            "proxy": k.name,
-            "listen": str(self.link_address(link)),
-            "upstream": str(self.address(k.target, k.port)),
-        }
+    def _undo_by_restart(self, service: str, identity: str) -> tuple[Step, ...]:
+        return ({"do": "kill", **self._scope(service), "only": identity},)
 
     def _spawn_step(self, service: Service) -> dict[str, object]:
         found = env.of_service(self.stack, service, self.address, self.link_address)
-        return self._spawn(service.name, service.command, {**found, **self._own_env(service)})
+        own = {**found, **self._own_env(service)}
+        if data := self.storage.folder_of(service):
+            own["DATA_DIR"] = str(data)
+        return self._children.spawn(service.name, service.command, own)
 
     def _own_env(self, service: Service) -> dict[str, str]:
         return {
@@ -338,64 +261,38 @@ class ProcessRuntime:
             **service.env,
         }
 
-    def _spawn(
-        self, name: str, command: Sequence[str], own: dict[str, str]
-    ) -> dict[str, object]:  # fmt: skip
-        folder = self.folder / name
-        return {
-            "do": "spawn",
-            "service": name,
-            "argv": [sys.executable if word == "{python}" else word for word in command],
-            "env": {
-                **env.ambient(os.environ),
-                "PYTHONPATH": _with_harness(os.environ.get("PYTHONPATH", "")),
-                "PYTHONUNBUFFERED": "1",
-                **own,
-                "SERVICE_NAME": name,
-                "DATA_DIR": str(folder),
-                env.MARK: self.id,
-            },
-            "cwd": str(folder),
-            "log": str(self.log(name)),
-            "pidfile": str(self.folder / ".run" / f"{name}.pid"),
-        }
-
     def _up_once(self, progress: Progress) -> None:
         self._make_folders()
+        self.storage.up(self.play, progress)
         self._raise_proxies(progress)
         for service in self.stack.services:
             for port in service.ports:
                 self._block.let_go(self.address(service.name, port.name).port)
             self.start(service.name)
             progress(service.name, "starting")
-        self._await_all(progress)
+        await_all(self, progress)
 
     def _make_folders(self) -> None:
+        self._children.make(PROXIES, *(s.name for s in self.stack.services))
         try:
-            self.folder.mkdir(mode=0o700)
-            (self.folder / reaper.GUARD).write_text(self.id, "ascii")
-            for name in (".run", PROXIES, *(s.name for s in self.stack.services)):
-                (self.folder / name).mkdir()
-            self.logs.mkdir(parents=True, exist_ok=True)
             self._template.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RuntimeFailure(
-                f"cannot make the stack's folders: {error}; is the disk full, or the path not ours?"
-            ) from error
+            raise RuntimeFailure(f"cannot make {self._template}: {error}") from error
 
     def _raise_proxies(self, progress: Progress) -> None:
         port = self._block.port(0)
         command = [word.format(host=HOST, port=port) for word in self._toxiproxy]
+        proxies = over.client(Address(HOST, port))
         self._block.let_go(port)
-        self.play((self._spawn(PROXIES, command, {}),))
+        self.play((self._children.spawn(PROXIES, command, {}),))
         progress(PROXIES, "starting")
         deadline = time.monotonic() + PROXIES_READY_S
         while True:
             try:
-                self.proxies.version()
+                proxies.version()
                 break
             except ToxiproxyError as error:
-                self._fail_if_dead(PROXIES)
+                self.fail_if_dead(PROXIES)
                 if time.monotonic() > deadline:
                     raise NotReady(f"{error}; see {self.log(PROXIES)}") from error
                 time.sleep(POLL_S)
@@ -406,77 +303,24 @@ class ProcessRuntime:
             upstream = self.address(link.target, link.port)
             wanted.append(ProxyValue(link.name, str(listen), str(upstream)))
         try:
-            self.proxies.populate(wanted)
+            proxies.populate(wanted)
         except ToxiproxyError as error:
             clash = any(word in str(error) for word in CLASH_WORDS)
             raise (PortTaken if clash else NotReady)(str(error)) from error
         progress(PROXIES, "ready")
 
-    def _await_all(self, progress: Progress) -> None:
-        """One watcher per service; the first failure ends the wait at once."""
-        results: queue.Queue[tuple[str, NotReady | None]] = queue.Queue()
-        over = threading.Event()
-        for service in self.stack.services:
-            threading.Thread(
-                target=self._watch, args=(service, over, results, progress), daemon=True
-            ).start()
-        try:
-            for _ in self.stack.services:
-                _, failure = results.get()  # bounded: each watcher ends within `within_s`
-                if failure:
-                    raise failure
-        finally:
-            over.set()
-
-    def _watch(
-        self,
-        service: Service,
-        over: threading.Event,
-        results: queue.Queue[tuple[str, NotReady | None]],
-        progress: Progress,
-    ) -> None:
-        try:
-            status = self._await_ready(service, over)
-            progress(service.name, status)
-            results.put((service.name, None))
-        except NotReady as failure:
-            results.put((service.name, failure))
-        except Exception as error:  # a watcher that dies silently would hang the wait
-            results.put((service.name, NotReady(f"{service.name}: {error}")))
-
-    def _await_ready(self, service: Service, over: threading.Event) -> str:
-        address = self.address(service.name, service.ready.port)
-        deadline = time.monotonic() + service.ready.within_s
-        degraded_since = None
-        while True:
-            self._fail_if_dead(service.name)
-            health = ask_health(address, service.ready.path, ASK_S)
-            now = time.monotonic()
-            if health.status == "ready":
-                return "ready"
-            if health.status != "degraded":
-                degraded_since = None
-            elif degraded_since is None:
-                degraded_since = now
-            elif now - degraded_since > DEGRADED_S:
-                return "degraded"
-            if now > deadline:
-                said = health.reason or health.status
-                raise NotReady(
-                    f"{service.name} was not ready within {service.ready.within_s:g} s: {said}; "
-                    f"last log line: {_last_line(self.log(service.name))} "
-                    f"(see {self.log(service.name)})"
-                )
-            if over.wait(POLL_S):
-                return "starting"
-
-    def _fail_if_dead(self, service: str) -> None:
+    def fail_if_dead(self, service: str) -> None:
+        """NotReady (or PortTaken) with its last log line when its root process has ended."""
         reaper.bury()
         if self.identity(service):
             return
         line = _last_line(self.log(service))
         kind = PortTaken if any(word in line for word in CLASH_WORDS) else NotReady
         raise kind(f"{service} ended while starting: {line} (see {self.log(service)})")
+
+    def last_words(self, service: str) -> str:
+        """The last line of its log, and where that lies."""
+        return f"last log line: {_last_line(self.log(service))} (see {self.log(service)})"
 
     def _see_ports_closed(self) -> None:
         deadline = time.monotonic() + PORTS_CLOSED_S
@@ -485,18 +329,6 @@ class ProcessRuntime:
             if time.monotonic() > deadline:
                 raise RuntimeFailure(f"port {left[0]} still answers; look with `ss -ltnp`")
             time.sleep(POLL_S)
-
-
-def _record(shown: Mapping[str, Any]) -> ToxicRecord:
-    """A record as the embedded proxy's API shows it."""
-    counts = ("seen", "acted", "answered", "again", "moved_on", "closed", "unread")
-    latest = tuple(_told(act) for act in shown.get("acts") or ())
-    return ToxicRecord(**{name: int(shown.get(name, 0)) for name in counts}, latest=latest)
-
-
-def _told(act: Mapping[str, Any]) -> str:
-    answer = f"answered {act['answer']}" if act["answer"] else "not answered by the receiver"
-    return f"{act['of']} ({answer}), then {' and '.join(act['then']) or 'nothing yet'}"
 
 
 def _await(condition: Callable[[], bool], within_s: float) -> None:
@@ -518,21 +350,9 @@ def _toxiproxy_command() -> tuple[str, ...]:
     return (sys.executable, "-m", "chaos.toxiproxy", "--host", "{host}", "--port", "{port}")
 
 
-def _short_temp() -> str:
-    """A temp folder whose real path leaves room for Unix socket paths (107 bytes)."""
-    place = os.path.realpath(tempfile.gettempdir())
-    return place if len(place) <= SOCKET_ROOM else os.path.realpath("/tmp")
-
-
 def _template_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache).absolute() / "hospital-chaos" / "template"
-
-
-def _with_harness(path: str) -> str:
-    """PYTHONPATH by which a service finds the same code as we did, wherever its folder is."""
-    here = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join([here, path] if path else [here])
 
 
 def _last_line(log: Path) -> str:

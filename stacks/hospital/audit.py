@@ -31,10 +31,14 @@ from stacks.hospital.traffic.config import Config, ConfigError, read, usage_exit
 
 EXPORTERS = (
     "gam", "lis", "analysers", "ro-copy", "engine", "modalities", "dicom-router", "ris",
-    "scheduling", "website", "callcentre", "sms", "clinic-lists",
+    "scheduling", "website", "callcentre", "sms", "clinic-lists", "billing",
+    "backup",
 )  # fmt: skip
 ARCHIVES = ("pacs-a", "pacs-b", "emergency-viewer")
 """Read image by image over DICOMweb; the viewer need not be complete: it keeps a day."""
+RESTORED, RECEIVED, BESIDE = "backup.", "engine.received", "kept."
+"""What the vault restored of a system; all that the engine received, delivered or not (only where
+a vault stands, to hold it against); and how their kinds of records begin."""
 READ_S = 40.0  # one store, to its end
 STEP_S = 10.0  # one answer or one page
 PAGE = 2_000
@@ -104,6 +108,23 @@ def _stores(config: Config) -> Iterator[tuple[str, Callable[[], Iterator[Record]
         address = config.service(name, "http")
         if address is not None:
             yield name, partial(read_archive, address)
+    vault = config.service("backup", "http")
+    if vault is not None:
+        yield from _restored(vault)
+        engine = config.service("engine", "http")
+        if engine is not None:
+            yield RECEIVED, partial(read_export, engine)
+
+
+def _restored(vault: Address) -> Iterator[tuple[str, Callable[[], Iterator[Record]]]]:
+    """What the vault restored for trial of each system."""
+    try:
+        trials = httpx.get(f"http://{vault}/trials", timeout=STEP_S).json()
+        systems = sorted({str(trial["system"]) for trial in trials if trial["done"]})
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return  # the claim says that nobody read it
+    for system in systems:
+        yield f"{RESTORED}{system}", partial(read_export, vault, f"/export?system={system}")
 
 
 def _complete(records: Callable[[], Iterator[Record]]) -> tuple[list[Record], str]:
@@ -136,14 +157,14 @@ def read_database(address: Address) -> Iterator[Record]:
         raise Unreadable(_line(error)) from None
 
 
-def read_export(address: Address) -> Iterator[Record]:
+def read_export(address: Address, path: str = "/export") -> Iterator[Record]:
     """Every record that a service exports; raises Unreadable."""
     decode = msgspec.json.Decoder(Record).decode
-    url = f"http://{address}/export"
+    url = f"http://{address}{path}"
     try:
         with httpx.stream("GET", url, timeout=STEP_S, headers={"X-Priority": "P1"}) as answer:
             if answer.status_code != 200:
-                raise Unreadable(f"GET /export answered {answer.status_code}")
+                raise Unreadable(f"GET {path} answered {answer.status_code}")
             for line in answer.iter_lines():
                 if line:
                     yield decode(line)
@@ -166,7 +187,10 @@ def read_archive(address: Address) -> Iterator[Record]:
 
 
 def _write(journal: Writer, store: str, records: list[Record], trouble: str) -> None:
+    beside = store == RECEIVED or store.startswith(RESTORED)
     for record in records:
+        if beside:  # not where business is done: no claim shall count it twice
+            record = msgspec.structs.replace(record, kind=f"{BESIDE}{record.kind}", count=1)
         if store == "engine" and record.status == "delivered":
             continue  # the engine's own archive; what counts is what it still owes
         kind = "task" if record.status == "parked" else record.kind

@@ -18,7 +18,8 @@ class Bug:
     """One planted defect: in which service, what goes wrong, and which claims must break.
 
     `shown_by`: the experiment in which exactly these claims break; empty when none shows it, and
-    the comment beside it says why.
+    the comment beside it says why. `also`: what it breaks in containers as well in some of its
+    runs; the comment beside it says how.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Bug:
     story: str
     claims: tuple[str, ...]
     shown_by: str
+    also: tuple[str, ...] = ()
 
 
 _ALL = (
@@ -36,6 +38,20 @@ _ALL = (
         "Acknowledges first and writes to its queue a moment later: a kill loses the message.",
         ("IN-1", "OR-2"),
         shown_by="engine-killed",
+    ),
+    Bug(
+        "ack-before-durable",
+        "engine",
+        "Commits without waiting for the disk: a kill loses nothing, a power cut what was last.",
+        ("IN-1", "OR-2"),
+        shown_by="power-cut-with-backlog",
+    ),
+    Bug(
+        "acks-when-full",
+        "engine",
+        "Writes into its log that the disk is full, and acknowledges all the same.",
+        ("IN-1", "OR-2"),
+        shown_by="disk-full-engine",
     ),
     Bug(
         "late-ack-shift",
@@ -71,6 +87,10 @@ _ALL = (
         "Keeps its queue in memory only: a kill loses everything acknowledged and not delivered.",
         ("IN-1", "OR-2"),
         shown_by="engine-killed-with-backlog",
+        # What the killed engine had in hand (no other message, and its queue is gone) was in the
+        # link to the dead laboratory, and came 12 s later, after what the next engine sent: in a
+        # container nothing refuses the link's connection, a process's port does at once.
+        also=("IN-2",),
     ),
     Bug(
         "newest-first-replay",
@@ -80,6 +100,13 @@ _ALL = (
         shown_by="lis-down",
     ),
     # lis
+    Bug(
+        "laboratory-acks-when-full",
+        "lis",
+        "Takes a full disk for a message that it has already, and acknowledges it.",
+        ("IN-1", "OR-2", "RS-1"),
+        shown_by="disk-full-laboratory",
+    ),
     Bug(
         "prelim-overwrites-final",
         "lis",
@@ -239,6 +266,20 @@ _ALL = (
         shown_by="room-a-lost-in-maintenance",
     ),
     Bug(
+        "copy-on-array-a",
+        "topology",
+        "The read-only copy stands in room B, and its volume lies on the array of room A.",
+        ("RA-1",),
+        shown_by="array-lost-in-maintenance",
+    ),
+    Bug(
+        "analysers-on-array-a",
+        "topology",
+        "The analysers keep their results on the servers' array instead of a disk of their own.",
+        ("FO-2", "RS-1"),
+        shown_by="saint-etienne",
+    ),
+    Bug(
         "standby-gone",
         "topology",
         "There is no second database node.",
@@ -347,6 +388,14 @@ _ALL = (
         shown_by="pacs-outage",
     ),
     Bug(
+        "archive-vouches-when-full",
+        "pacs",
+        "Vouches for an image of which only the entry in the index found space, on another disk.",
+        # The router lets go of it: no archive ever has it, and that is lost data, too.
+        ("IM-1", "IN-1"),
+        shown_by="disk-full-imaging",
+    ),
+    Bug(
         "archive-mixes-patients",
         "pacs",
         "After a restart files new studies under the patient of the study before.",
@@ -376,6 +425,119 @@ _ALL = (
         # bookings since, moves and cancellations were acknowledged and are gone (IN-1).
         ("IN-1", "SC-1", "SC-3"),
         shown_by="scheduling-restored",
+    ),
+    # input that is wrong
+    Bug(
+        "cancels-twice",
+        "scheduling",
+        "Cancels a cancelled appointment once more, and tells all channels so again.",
+        ("BI-1",),
+        shown_by="bad-input",
+    ),
+    Bug(
+        "any-title",
+        "pacs",
+        "The archive takes images that were sent to an AE title which is not its own.",
+        ("BI-1",),
+        shown_by="bad-input",
+    ),
+    # coming back
+    Bug(
+        "billing-forgets",
+        "billing",
+        "Acknowledges charges in memory and writes them down now and then; not when stopped.",
+        ("IN-1",),
+        shown_by="planned-stop",
+    ),
+    Bug(
+        "opens-too-early",
+        "incident",
+        "Opens a service as soon as it is up itself, whatever it depends on.",
+        ("RE-1",),
+        shown_by="staged-return",
+    ),
+    Bug(
+        "charges-first",
+        "incident",
+        "Releases the engine's queues in the wrong order: charges before results and orders.",
+        ("RE-1",),
+        shown_by="staged-return",
+    ),
+    Bug(
+        "all-clear-unchecked",
+        "incident",
+        "Declares normal without the record's integrity check.",
+        ("RE-2",),
+        shown_by="staged-return",
+    ),
+    Bug(
+        "eta-expires",
+        "incident",
+        "Gives a time of return once and lets it pass in silence.",
+        ("RE-2",),
+        shown_by="staged-return",
+    ),
+    Bug(
+        "failover-loss-unreported",
+        "incident, database",
+        "Replication is asynchronous, and the all-clear says of every takeover that no data was"
+        " lost: a standby is a copy.",
+        # IN-4: a primary that slept, and waits for nobody, acknowledges before it learns that it is
+        # none any more.
+        ("IN-1", "IN-4", "RE-2"),
+        shown_by="failover-failback",
+    ),
+    Bug(
+        "failback-while-behind",
+        "incident, database",
+        "The return to room A forces the handover, whatever the lag: the planned one refuses at"
+        " times.",
+        ("IN-1",),
+        shown_by="failover-failback",
+    ),
+    # backups
+    Bug(
+        "backup-stops-silently",
+        "backup",
+        "The log receiver ends and nobody notices: the page shows when it was last looked at.",
+        ("BK-1",),
+        shown_by="restore-drill",
+    ),
+    Bug(
+        "drill-skips-check",
+        "backup",
+        "A restore drill is called good because the file is there: nobody starts or reads it.",
+        ("BK-1",),
+        shown_by="restore-drill",
+    ),
+    Bug(
+        "integrity-trusts-memory",
+        "backup",
+        "The integrity check asks the database, which answers from memory: disks are not read.",
+        ("IN-5",),
+        shown_by="bit-rot",
+    ),
+    Bug(
+        "snapshot-torn",
+        "all services with a file of their own",
+        "A backup copies the database file alone, not the log beside it: the last writes are not"
+        " in it.",
+        ("BK-1",),
+        shown_by="restore-systems",
+    ),
+    Bug(
+        "restore-latest",
+        "backup",
+        "A restore takes the newest copy there is, which was made after the loss.",
+        ("BK-1",),
+        shown_by="restore-engine",
+    ),
+    Bug(
+        "backup-skips-images",
+        "backup",
+        "The backup of images enters every image in its catalogue and copies a study's first only.",
+        ("BK-1",),
+        shown_by="restore-systems",
     ),
     # modalities and the router
     Bug(

@@ -14,10 +14,15 @@ def offset_s() -> float:
     return time.monotonic() - time.time()
 
 
-def monotonic_of(instant: str | float | None) -> float | None:
-    """An RFC 3339 text, or Unix seconds, in seconds of CLOCK_MONOTONIC; None when it is neither."""
+def monotonic_of(instant: str | float | None, offset: float | None = None) -> float | None:
+    """An RFC 3339 text, or Unix seconds, in seconds of CLOCK_MONOTONIC; None when it is neither.
+
+    `offset`: what `offset_s` gave, so that equal instants of one answer stay equal.
+    """
+    if offset is None:
+        offset = offset_s()
     if isinstance(instant, (int, float)) and not isinstance(instant, bool):
-        return float(instant) + offset_s()
+        return float(instant) + offset
     if not isinstance(instant, str) or not instant:
         return None
     try:
@@ -26,4 +31,4 @@ def monotonic_of(instant: str | float | None) -> float | None:
         return None
     if moment.tzinfo is None:
         return None
-    return moment.timestamp() + offset_s()
+    return moment.timestamp() + offset

@@ -104,6 +104,8 @@ def _roles() -> str:
     return (
         f"CREATE ROLE {postgres.REPLICATION.name} WITH LOGIN REPLICATION"
         f" PASSWORD '{postgres.REPLICATION.password}';\n"
+        # The backup vault asks how far the log has reached it.
+        f"GRANT pg_read_all_stats TO {postgres.REPLICATION.name};\n"
         f"CREATE ROLE {postgres.APPLICATION.name} WITH LOGIN"
         f" PASSWORD '{postgres.APPLICATION.password}';\n"
         f"CREATE DATABASE {postgres.DATABASE} OWNER {postgres.APPLICATION.name};\n"
@@ -112,7 +114,13 @@ def _roles() -> str:
 
 def _database() -> str:
     # The application owns its schema: it creates its tables by itself at its first start.
-    return f"ALTER SCHEMA public OWNER TO {postgres.APPLICATION.name};\n"
+    # The integrity check verifies tables and indexes from inside; a standby cannot install it.
+    return (
+        f"ALTER SCHEMA public OWNER TO {postgres.APPLICATION.name};\n"
+        "CREATE EXTENSION amcheck;\n"
+        "GRANT EXECUTE ON FUNCTION bt_index_check(regclass, boolean)"
+        f" TO {postgres.APPLICATION.name};\n"
+    )
 
 
 def _build(binaries: Path, scratch: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ It refuses to say anything younger than what it holds.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -71,6 +72,9 @@ class Desk:
         except Refusal as error:
             refused = outcome(error.status, error.code, error.diagnostics, error.headers)
             await refused(scope, receive, marked)
+        except sqlite3.Error as error:
+            reason = f"the copy's own disk cannot be read: {error}; ask the record"
+            await outcome(503, "transient", reason, {"Retry-After": "1"})(scope, receive, marked)
         except HTTPException as error:
             refused = outcome(error.status_code, "not-found", f"{scope['path']} is not here")
             await refused(scope, receive, marked)

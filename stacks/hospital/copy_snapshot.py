@@ -52,7 +52,18 @@ def write(folder: Path, reading: Reading, now: float) -> None:
     """
     following = folder / NEXT
     following.unlink(missing_ok=True)
-    connection = sqlite3.connect(following, isolation_level=None)
+    try:
+        _fill(following, reading, now)
+        _sync(following)
+        following.rename(folder / NAME)
+    except (OSError, sqlite3.Error):
+        following.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
+        raise
+    _sync(folder)
+
+
+def _fill(path: Path, reading: Reading, now: float) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
     try:
         # No journal: nobody reads this file before it is complete, synced and renamed.
         connection.execute("PRAGMA journal_mode=OFF")
@@ -73,9 +84,6 @@ def write(folder: Path, reading: Reading, now: float) -> None:
         connection.execute("COMMIT")
     finally:
         connection.close()
-    _sync(following)
-    following.rename(folder / NAME)
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:
@@ -84,6 +92,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def touch(folder: Path) -> None:
+    """Read the snapshot's first bytes from the disk, not from memory. Raises OSError."""
+    with open(folder / NAME, "rb") as file:
+        file.read(16)
 
 
 class Snapshot:

@@ -6,7 +6,8 @@
 Refused for good (AE/AR/CE/CR) → parked with a reason and the channel goes on; refused for now
 (ERR-3 206/207), no answer or no connection → the same message again, on the next endpoint, with
 bounded backoff, for ever. It refuses to skip, to reorder, and to drop; only when one message fails
-again and again while the last good one, sent again, passes is it poison: parked, too.
+again and again while the last good one, sent again, passes is it poison: parked, too. A receiver
+that can store nothing (206) convicts no message: it may well acknowledge a repetition.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from stacks.hospital.log import Log
 from stacks.hospital.queue import DurableQueue, Item
 from stacks.hospital.store import StoreError
+from stacks.hospital.unstored import NOTHING_CAN_BE
 from stacks.hospital.wire.hl7 import Ack
 from stacks.hospital.wire.mllp import MllpClient, MllpError
 
@@ -64,7 +66,9 @@ class Courier:
         on_recovered: Callable[[], Awaitable[None]] | None = None,
         newest_first: bool = False,
         stay_after_timeout: bool = False,
+        held: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        """`held`: kinds of messages that wait for a word from elsewhere; asked again and again."""
         self.destination = destination
         self.trip = Trip()
         self._queue = queue
@@ -74,6 +78,7 @@ class Courier:
         self._on_timeout = on_timeout
         self._on_recovered = on_recovered
         self._newest_first = newest_first
+        self._held = held
         self._stay_after_timeout = stay_after_timeout
         self._current = 0
         self._connects = 0
@@ -106,8 +111,9 @@ class Courier:
     async def _next_items(self, stop: asyncio.Event) -> list[Item]:
         try:
             items = self._queue.waiting(
-                self.destination, PREFETCH + len(self._done), newest_first=self._newest_first
-            )
+                self.destination, PREFETCH + len(self._done), newest_first=self._newest_first,
+                held=self._held(),
+            )  # fmt: skip
         except StoreError as error:
             self._log.warn_once_per(QUIET_S, "queue_unreadable", reason=str(error))
             await _either(stop, stop, LONGEST_PAUSE_S)
@@ -145,7 +151,7 @@ class Courier:
                     break
                 self._note(f"{ack.code} {ack.error} {ack.text}".strip())
                 if ack.transient:
-                    suspicion += 1
+                    suspicion += ack.error != NOTHING_CAN_BE
                 else:
                     trip.refused += 1
                     if await self._on_refused(item, ack):
@@ -212,7 +218,8 @@ class Courier:
             ack = await self._attempt(item, 0)
         except MllpError as error:
             return False if error.sent and not error.late else None
-        return True if ack.accepted else False if ack.transient else None
+        suspect = ack.transient and ack.error != NOTHING_CAN_BE
+        return True if ack.accepted else False if suspect else None
 
     async def park(self, item: Item, ack: Ack) -> bool:
         """Put a refused message aside with its reason; False when the disk refuses."""

@@ -8,6 +8,9 @@ rooms cuts replication, pg_rewind and Patroni's own REST calls. Patroni reaches 
 by the unix socket. Raft identifies nodes by address, and an identity must be the same for
 everybody, so identities are the bound addresses; raft_links.py makes the calls go through the
 links nevertheless.
+
+Who is primary is agreed over the port `raft`: by Patroni's own Raft, or by etcd where
+HOSPITAL_DCS=etcd (in containers). etcd.py says how etcd's members are named and reached.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from stacks.hospital.settings import Address, Settings, address
+from stacks.hospital.settings import Address, Settings, SettingsError, address
 
 UNIX_SOCKET_BYTES = 107  # sun_path of Linux, less its final NUL
 SOCKET_NAME = ".s.PGSQL.65535"
+Dcs = Literal["raft", "etcd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,15 @@ class Node:
         return folder if fits and "," not in str(folder) else None
 
 
+def dcs(settings: Settings) -> Dcs:
+    """What keeps the votes on who is primary; raises SettingsError for anything unknown."""
+    text = settings.environment.get("HOSPITAL_DCS") or "raft"
+    known: dict[str, Dcs] = {"raft": "raft", "etcd": "etcd"}
+    if text in known:
+        return known[text]
+    raise SettingsError(f"HOSPITAL_DCS={text!r}: this hospital knows raft and etcd; choose one")
+
+
 def raft_peers(settings: Settings) -> dict[str, tuple[Address, Address]]:
     """Raft peers by variable name (`EHR_DB_B`): (identity, address to call)."""
     peers = {}
@@ -67,6 +81,11 @@ def raft_peers(settings: Settings) -> dict[str, tuple[Address, Address]]:
             peer = variable.removeprefix("TARGET_").removesuffix("_RAFT")
             peers[peer] = (address(variable, text), settings.link(peer, "raft"))
     return peers
+
+
+def voters(of: Node) -> set[str]:
+    """The names of the members that only vote and keep no database."""
+    return {name.lower().replace("_", "-") for name in of.raft_peers if name != of.other}
 
 
 def node(settings: Settings, binaries: Path) -> Node:

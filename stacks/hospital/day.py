@@ -22,6 +22,7 @@ DEFAULT_HOUR = 16.0  # Saint-Luc: a weekday afternoon
 TRAFFIC = ("{python}", "-m", "stacks.hospital.traffic")
 WATCH = ("{python}", "-m", "stacks.hospital.watch")
 POISON = ("{python}", "-m", "stacks.hospital.poison")
+BAD_INPUT = ("{python}", "-m", "stacks.hospital.bad_input")
 ELECTIVE = ("consultation", "planned-surgery", "ambulatory-imaging", "endoscopy")
 """Services of class P3: what a decision by class may call off."""
 UNTIL_TOMORROW_NIGHT_H = 48.0
@@ -93,6 +94,19 @@ def poison_message(name: str = "poison") -> Workload:
     return Workload(name, POISON)
 
 
+def bad_input(preset: str | Named = "smoke", times: int = 5, name: str = "strangers") -> Workload:
+    """Everything that the hospital must refuse, `times` of each sort, over a fault window.
+
+    Images that nobody can read, AE titles that nobody has, encodings that nobody takes, studies of
+    unknown patients, slots that are gone, second cancellations, HL7 that is none: through the
+    links by which sound input comes, shuffled by the seed. When its block begins, the sound
+    neighbours stand that it might harm. Sorts of departments that do not stand are left out.
+    """
+    _within("times", times, 1, 100)
+    window_s = float(known_preset(_name(preset)).window_s) * 0.8  # an answer takes its time
+    return Workload(name, BAD_INPUT, {"times": times, "window_s": window_s})
+
+
 def imaging_peak(
     preset: str | Named = "smoke", instances: int | None = None, name: str = "peak"
 ) -> Workload:
@@ -147,7 +161,14 @@ def at(
 
     `do`: `decide` (call off all booked appointments of `services` that lie `from_h` to `to_h`
     hospital hours ahead), `read-only` or `open` (the mode of scheduling), `backup`, `restore`
-    (scheduling's database), `bypass-on` or `bypass-off` (the image router's). Raises ValueError.
+    (scheduling's database), `bypass-on` or `bypass-off` (the image router's), `declare` (a
+    downtime) or `announce-billing-stop` (to the incident system),
+    `ask-all-clear` (of the incident system: it may be refused), `fail-back` (of the record's
+    database to room A: it may be refused), `rebuild-spare` (its node in room B, from the primary),
+    `restore-drill`, `restore-earlier` (to ten seconds ago), `restore-engine` (give the engine its
+    queues back), `restore-images` (store in the archive again what it lacks) or
+    `check-integrity` (the vault's).
+    Raises ValueError.
     """
     _within("at_s", at_s, 0, 86_400)
     if do == "decide":

@@ -6,7 +6,7 @@ department that was not raised is left out; services cope with its absence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos.stack import Link, Port, Readiness, Service, Volume
 
@@ -65,7 +65,9 @@ CORE = Department(
 _NODES, _PAIR = ("ehr-a", "ehr-b"), ("ehr-db-a", "ehr-db-b")
 
 
-def _care(copy_room: str = "B") -> Department:
+def _care(
+    copy_room: str = "B", copy_array: str = "array-b", lab_disk: str = "disk-lab"
+) -> Department:
     return Department(
         "care",
         (
@@ -74,9 +76,9 @@ def _care(copy_room: str = "B") -> Department:
             _service("ehr-db-witness", "C", "witness", (RAFT, HTTP), "disk-c"),
             _service("ehr-a", "A", "ehr", (HTTP, MLLP), "array-a"),
             _service("ehr-b", "B", "ehr", (HTTP, MLLP), "array-b"),
-            _service("ro-copy", copy_room, "ro_copy", (HTTP,), f"array-{copy_room.lower()}"),
+            _service("ro-copy", copy_room, "ro_copy", (HTTP,), copy_array),
             _service("lis", "B", "lis", (HTTP, MLLP), "array-b"),
-            _service("analysers", "lab", "analysers", (HTTP,), "disk-lab"),
+            _service("analysers", "lab", "analysers", (HTTP,), lab_disk),
         ),
         (
             *(call for port in ("postgres", "rest", "raft") for call in _both_ways(*_PAIR, port)),
@@ -96,8 +98,12 @@ def _care(copy_room: str = "B") -> Department:
 
 CARE = _care()
 """The record (two nodes, a database pair, a read-only copy), order entry and the laboratory."""
-CARE_COPY_IN_ROOM_A = _care(copy_room="A")
-"""Planted defect of the plan itself: the copy stands beside what it must outlive."""
+CARE_MISPLACED = {
+    "copy-in-room-a": _care(copy_room="A", copy_array="array-a"),
+    "copy-on-array-a": _care(copy_array="array-a"),
+    "analysers-on-array-a": _care(lab_disk="array-a"),
+}
+"""Planted defects of the plan itself: something stands, or lies, on what it must outlive."""
 
 _ARCHIVES = ("pacs-a", "pacs-b")
 IMAGING = Department(
@@ -146,6 +152,49 @@ APPOINTMENTS = Department(
     outside=("clinics", "patients"),
 )
 """Scheduling, and the channels that tell patients: each has its own feed and can disagree."""
+
+
+_GATED = ("gam", "engine", "ehr-a", "ehr-b", "lis", "ris", "scheduling", "billing")
+"""Who asks the incident system whether it may take writes; analysers and scanners never do."""
+_WATCHED = (*_GATED, "ro-copy", "analysers")
+RECOVERY = Department(
+    "recovery",
+    (
+        _service("billing", "B", "recovery.billing", (HTTP, MLLP), "array-b"),
+        _service("incident", "apart", "recovery.incident", (HTTP,), "disk-incident"),
+    ),
+    (
+        ("engine", "billing", "mllp"),
+        *((name, "incident", "http") for name in _GATED),
+        *(("incident", name, "http") for name in _WATCHED),
+        *(("incident", node, "rest") for node in _PAIR),
+        ("staff", "incident", "http"),
+        ("staff", "billing", "http"),
+    ),
+    outside=("staff",),
+)
+"""The incident system, on a host apart, and billing, which may be stopped on purpose. Not raised
+unless asked for by name: it decides when services that come back take writes again."""
+
+_HAND_OUT = ("engine", "gam", "lis", "scheduling", "billing")
+"""Who hands out a consistent snapshot of its own queue and book."""
+BACKUPS = Department(
+    "backups",
+    (
+        replace(
+            _service("backup", "vault", "recovery.backup", (HTTP,), "disk-vault"),
+            ready=Readiness(path="/health", within_s=90.0), stop_s=10.0,
+        ),
+    ),
+    (
+        *(("backup", node, "postgres") for node in _PAIR),
+        *(("backup", name, "http") for name in (*_HAND_OUT, "ro-copy", *_ARCHIVES)),
+        *(("backup", archive, "dicom") for archive in _ARCHIVES),
+        ("incident", "backup", "http"),
+    ),
+)  # fmt: skip
+"""The vault: it calls everybody and nobody of them calls it. Not raised unless asked for by name:
+it is ready only when the first base backup lies there."""
 
 
 def links(departments: tuple[Department, ...]) -> tuple[Link, ...]:

@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stacks.hospital.admission import Admission, Shed
 from stacks.hospital.answers import JSON, Refusal, answer, outcome, priority
+from stacks.hospital.gate import Gate
 from stacks.hospital.health import Check, Health
 from stacks.hospital.log import Log
+from stacks.hospital.store import StoreError
 
 Background = Callable[[asyncio.Event], Awaitable[None]]
 """Work that runs until the event is set, then finishes what it holds and returns."""
@@ -44,6 +46,7 @@ class Door:
         self.log = log
         self.face: Face | None = None
         self.app: ASGIApp | None = None
+        self.gate: Gate | None = None
         self.in_progress = 0
 
     def open(self, face: Face) -> None:
@@ -55,6 +58,7 @@ class Door:
             exception_handlers={
                 Refusal: _refused,
                 HTTPException: _http_refused,
+                StoreError: _not_stored,
                 Exception: _failed,
             },
         )
@@ -82,6 +86,10 @@ class Door:
                 {"Retry-After": "1", "Connection": "close"},
             )
             await refused(scope, receive, send)
+            return
+        if self.gate is not None and not self.gate.lets(scope["method"], scope["path"]):
+            reason = f"{self.health.service} is not open for writes yet: {self.gate.closed}"
+            await outcome(503, "transient", reason, {"Retry-After": "1"})(scope, receive, send)
             return
         began = False
 
@@ -114,6 +122,11 @@ class Door:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return outcome(error.status, error.code, error.diagnostics, error.headers)
+
+
+async def _not_stored(_: Request, error: Exception) -> Response:
+    """A store says for certain that nothing of it is kept: that is a refusal, and for now."""
+    return outcome(503, "transient", str(error), {"Retry-After": "2"})
 
 
 _FAILED = "an unexpected error; see this service's log for the event request_failed"

@@ -19,11 +19,13 @@ from contextlib import asynccontextmanager
 from stacks.hospital import engine_http
 from stacks.hospital.bugs import planted
 from stacks.hospital.courier import Courier
+from stacks.hospital.gate import Holds
 from stacks.hospital.health import Check, Degraded
 from stacks.hospital.log import Log
 from stacks.hospital.queue import QUEUE_SCHEMA, DurableQueue, Item, push
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store, StoreError
+from stacks.hospital.unstored import unstored
 from stacks.hospital.web import Face, run
 from stacks.hospital.wire.hl7 import Ack, Header, Hl7Error, new_control_id
 from stacks.hospital.wire.intake import Intake, Refusal
@@ -36,12 +38,14 @@ ROUTES = {
     "OMI": ("ris",),
     "ORU": ("ehr",),
     "SIU": ("website", "callcentre", "sms", "clinic-lists"),
+    "DFT": ("billing",),
 }
 """Kind of message -> destinations; one to which this topology has no link is not on the route."""
 ENDPOINTS = {  # equivalent ways to one destination
     "ehr": ("ehr-a", "ehr-b"),
     **{name: (name,) for name in (
         "lis", "ris", "scheduling", "website", "callcentre", "sms", "clinic-lists",
+        "billing",
     )},
 }  # fmt: skip
 MESSAGES_KEPT = 500_000  # so many MSH-10 are remembered
@@ -68,8 +72,9 @@ CREATE INDEX IF NOT EXISTS message_digest ON message (digest);
 class Engine:
     """The queues of one engine and the two ends of each."""
 
-    def __init__(self, store: Store, log: Log) -> None:
+    def __init__(self, store: Store, log: Log, holds: Holds | None = None) -> None:
         self.store = store
+        self.holds = holds
         self.log = log
         self.queue = DurableQueue(store)
         self.intake = Intake("ENGINE", self.receive, application=False, on_refusal=self._refused)
@@ -110,7 +115,7 @@ class Engine:
                  digest, time.time()),
             )  # fmt: skip
             for destination in destinations:
-                push(connection, destination, header.control_id, payload)
+                push(connection, destination, header.control_id, payload, kind=header.kind)
             if row.lastrowid and row.lastrowid % PRUNE_EVERY == 0:
                 _prune(connection, row.lastrowid - MESSAGES_KEPT)
 
@@ -118,7 +123,9 @@ class Engine:
             await self.store.write(work)
         except StoreError as error:
             self.log.warn_once_per(10.0, "queue_not_writable", reason=str(error))
-            raise Hl7Error("207", "the queue cannot store it now; send it again") from None
+            if planted("acks-when-full"):
+                return
+            raise unstored(error, "the queue cannot store it now; send it again") from None
         for destination in destinations:
             self.queue.notify(destination)
 
@@ -161,14 +168,26 @@ class Engine:
             on_refused=on_refused, on_timeout=on_timeout,
             newest_first=planted("newest-first-replay"),
             stay_after_timeout=planted("late-ack-shift"),
+            held=self.held,
         )  # fmt: skip
         return courier
+
+    async def follow_holds(self, stop: asyncio.Event) -> None:
+        """Background work: what the incident system lets go is sent at once."""
+        assert self.holds is not None
+        async for _ in self.holds.changes(stop):
+            for destination in self.couriers:
+                self.queue.notify(destination)
 
     async def _copy(self, item: Item) -> None:
         """Planted defect only: the same content again, as if it were another message."""
         header = Header(new_control_id(), sender="ENGINE", kind="COPY")
         payload = with_control_id(item.payload, header.control_id)
         await self._keep(header, payload, patient_of(payload), (item.destination,))
+
+    def held(self) -> tuple[str, ...]:
+        """Kinds of messages that the incident system has told to wait."""
+        return self.holds.kinds if self.holds else ()
 
     def check(self, destination: str) -> Check:
         """Health of one destination: away is a declared degraded mode, messages wait."""
@@ -207,8 +226,11 @@ async def engine(settings: Settings, log: Log) -> AsyncIterator[Face]:
     if planted("queue-in-memory"):
         path.unlink(missing_ok=True)  # nothing survives the process
         path.with_name("engine.db-wal").unlink(missing_ok=True)
-    store = Store(path, ENGINE_SCHEMA)
-    works = Engine(store, log)
+    store = Store(path, ENGINE_SCHEMA, synced=not planted("ack-before-durable"))
+    link = settings.optional_link("incident", "http")
+    works = Engine(store, log, Holds(link, log) if link else None)
+    if works.holds:
+        await works.holds.ask()  # before the first message goes out
     works.connect(settings)
     server = MllpServer(
         works.intake.answer,
@@ -225,7 +247,11 @@ async def engine(settings: Settings, log: Log) -> AsyncIterator[Face]:
     yield Face(
         routes=engine_http.routes(works),
         checks=checks,
-        background=[listen, *(courier.run for courier in works.couriers.values())],
+        background=[
+            listen,
+            *(courier.run for courier in works.couriers.values()),
+            *([works.follow_holds] if works.holds else []),
+        ],
     )
     await server.stop()
     await store.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -19,7 +19,7 @@ from stacks.hospital.gam_request import addressed, decoded, merge_source, same_k
 from stacks.hospital.gam_request import encounter as asked_encounter
 from stacks.hospital.gam_wait import Wait
 from stacks.hospital.health import Degraded
-from stacks.hospital.pages import export
+from stacks.hospital.pages import Page, export
 from stacks.hospital.queue import DurableQueue
 from stacks.hospital.records import Record, of_resource
 from stacks.hospital.register_rows import (
@@ -30,6 +30,7 @@ from stacks.hospital.register_rows import (
     Unknown,
 )
 from stacks.hospital.registry import Registry
+from stacks.hospital.snapshot import snapshot_route
 from stacks.hospital.store import Store, StoreError
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 
@@ -125,19 +126,7 @@ class Administration:
         return answer({"tasks": self._queue.tasks()}, media_type=JSON)
 
     async def everything(self, _: Request) -> Response:
-        return export(self._page("person", "Patient"), self._page("visit", "Encounter"))
-
-    def _page(self, table: str, type_: str) -> Callable[[int, int], tuple[list[Record], int]]:
-        def page(after: int, limit: int) -> tuple[list[Record], int]:
-            rows = self.registry.page(table, after, limit)
-            found = []
-            for _, stored_at, entry in rows:
-                resource = fhir.decode(entry.body.encode(), type_)
-                record = of_resource(resource, entry.patient, entry.version)
-                found.append(msgspec.structs.replace(record, stored_at=stored_at))
-            return found, rows[-1][0] if rows else after
-
-        return page
+        return export(*pages(self._store))
 
     async def ready(self) -> None:
         """Health of the way out: an engine that is away is a declared degraded mode."""
@@ -170,7 +159,27 @@ class Administration:
             Route("/queues", self.queues),
             Route("/tasks", self.tasks),
             Route("/export", self.everything),
+            snapshot_route(self._store),
         ]
+
+
+def pages(store: Store) -> tuple[Page, ...]:
+    """The export of a register: patients and visits. Raises StoreError, fhir.Invalid."""
+    registry = Registry(store)
+    return _page(registry, "person", "Patient"), _page(registry, "visit", "Encounter")
+
+
+def _page(registry: Registry, table: str, type_: str) -> Page:
+    def page(after: int, limit: int) -> tuple[list[Record], int]:
+        rows = registry.page(table, after, limit)
+        found = []
+        for _, stored_at, entry in rows:
+            resource = fhir.decode(entry.body.encode(), type_)
+            record = of_resource(resource, entry.patient, entry.version)
+            found.append(msgspec.structs.replace(record, stored_at=stored_at))
+        return found, rows[-1][0] if rows else after
+
+    return page
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ CHECK_S = 2.0
 """How long one check may take before it counts as failed."""
 
 Check = Callable[[], Awaitable[None]]
-"""Tests one real dependency: returns when it is well, else raises Unready or Degraded."""
+"""Tests one real dependency: returns when it is well, else raises Unready, Degraded or Noted."""
 
 
 class Unready(Exception):
@@ -25,6 +25,10 @@ class Unready(Exception):
 
 class Degraded(Exception):
     """A declared degraded mode: the service still answers 200, with status `degraded`."""
+
+
+class Noted(Exception):
+    """The dependency is well, and there is something to tell; the text says what."""
 
 
 class Health:
@@ -71,6 +75,8 @@ async def _run(check: Check) -> tuple[str, str, float]:
     try:
         async with asyncio.timeout(CHECK_S):
             await check()
+    except Noted as note:
+        reason = str(note)
     except Degraded as mode:
         level, reason = "degraded", str(mode)
     except Unready as error:

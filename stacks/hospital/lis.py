@@ -27,6 +27,7 @@ from stacks.hospital.log import Log
 from stacks.hospital.queue import QUEUE_SCHEMA, DurableQueue, push
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store, StoreError
+from stacks.hospital.unstored import unstored
 from stacks.hospital.web import Face, run
 from stacks.hospital.wire.hl7 import (
     Adt,
@@ -43,6 +44,7 @@ from stacks.hospital.wire.intake import Intake, Refusal
 from stacks.hospital.wire.mllp import MllpClient, MllpServer
 
 ENGINE = "engine"
+SCHEMA = QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA
 LOOK_S = 0.1  # real seconds between two looks for reports to make
 BATCH = 100  # reports made in one transaction
 REPLAYED = 20  # planted defect only
@@ -88,7 +90,9 @@ class Lis:
             await self.store.write(work)
         except StoreError as error:
             self.log.warn_once_per(10.0, "store_not_writable", reason=str(error))
-            raise Hl7Error("207", "the laboratory cannot store it now; send it again") from None
+            if planted("laboratory-acks-when-full"):
+                return
+            raise unstored(error, "the laboratory cannot store it now; send it again") from None
         self._work.set()
 
     def _refused(self, refusal: Refusal) -> None:
@@ -199,7 +203,7 @@ def _is_pending(connection: sqlite3.Connection, specimen: str) -> bool:
 @asynccontextmanager
 async def lis(settings: Settings, log: Log) -> AsyncIterator[Face]:
     """The service: own file, MLLP in, reports out by courier, phone list and web page on HTTP."""
-    store = Store(settings.data_dir / "lis.db", QUEUE_SCHEMA + CRITICALS_SCHEMA + book.LIS_SCHEMA)
+    store = Store(settings.data_dir / "lis.db", SCHEMA)
     await store.write(lambda connection: heard.tidy(connection, time.time()))
     laboratory = Lis(store, settings.speed, log)
     server = MllpServer(

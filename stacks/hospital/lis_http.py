@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stacks.hospital import criticals
-from stacks.hospital.pages import LIMIT_MAX, export, instant, number
+from stacks.hospital.pages import LIMIT_MAX, Page, export, instant, number
 from stacks.hospital.records import Record, ReportValue, order_digest, report_digest
+from stacks.hospital.snapshot import snapshot_route
+from stacks.hospital.store import Store
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer
 
 if TYPE_CHECKING:
@@ -72,11 +74,7 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
         return answer({"id": int(text), "decision": "retry"}, media_type=JSON)
 
     async def everything(_: Request) -> Response:
-        return export(
-            lambda after, limit: _orders(laboratory, after, limit),
-            lambda after, limit: _reports(laboratory, after, limit),
-            lambda after, limit: _patients(laboratory, after, limit),
-        )
+        return export(*pages(store))
 
     return [
         Route("/feed/results", feed),
@@ -84,11 +82,21 @@ def routes(laboratory: Lis) -> list[BaseRoute]:
         Route("/tasks", tasks),
         Route("/tasks/{id}/retry", retry, methods=["POST"]),
         Route("/export", everything),
+        snapshot_route(laboratory.store),
         *criticals.routes(store, hidden=laboratory.hides),
     ]
 
 
-def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+def pages(store: Store) -> tuple[Page, ...]:
+    """The export of a laboratory's store: orders, reports, patients. Raises StoreError."""
+    return (
+        lambda after, limit: _orders(store, after, limit),
+        lambda after, limit: _reports(store, after, limit),
+        lambda after, limit: _patients(store, after, limit),
+    )
+
+
+def _orders(store: Store, after: int, limit: int) -> tuple[list[Record], int]:
     def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(
             "SELECT id, placer, patient, tests, stat, received_at, copies FROM lab_order"
@@ -96,7 +104,7 @@ def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]
             (after, limit),
         ).fetchall()
 
-    rows = laboratory.store.read(work)
+    rows = store.read(work)
     records = []
     for _, placer, patient, tests, stat, at, copies in rows:
         codes = msgspec.json.decode(tests, type=list[str])
@@ -105,11 +113,11 @@ def _orders(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]
     return records, rows[-1][0] if rows else after
 
 
-def _reports(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+def _reports(store: Store, after: int, limit: int) -> tuple[list[Record], int]:
     def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         return connection.execute(_REPORTS, (after, limit)).fetchall()
 
-    rows = laboratory.store.read(work)
+    rows = store.read(work)
     records = []
     for _, specimen, placer, patient, text, status, version, at in rows:
         values = msgspec.json.decode(text, type=list[ReportValue])
@@ -119,7 +127,7 @@ def _reports(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int
     return records, rows[-1][0] if rows else after
 
 
-def _patients(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], int]:
+def _patients(store: Store, after: int, limit: int) -> tuple[list[Record], int]:
     """Whom the laboratory knows, from ADT; one who was merged carries the survivor."""
 
     def work(connection: sqlite3.Connection) -> list[tuple[int, str, str | None]]:
@@ -128,7 +136,7 @@ def _patients(laboratory: Lis, after: int, limit: int) -> tuple[list[Record], in
             (after, limit),
         ).fetchall()
 
-    rows = laboratory.store.read(work)
+    rows = store.read(work)
     records = [
         Record("patient", mrn, survivor or mrn, "merged" if survivor else "active", 1, "")
         for _, mrn, survivor in rows

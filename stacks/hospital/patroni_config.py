@@ -29,6 +29,7 @@ LOOP_WAIT_S = 1
 RETRY_S = 5  # Patroni wants loop_wait + 2 x retry_timeout <= ttl
 PRIMARY_STOP_S = 4
 STREAM_DEAD_S = 5
+ANY_LAG = 1 << 40
 CLONE = "stacks.hospital.template_clone"
 
 
@@ -39,6 +40,7 @@ class Defects:
     asynchronous: bool = False
     no_failover: bool = False
     unfenced: bool = False
+    any_lag: bool = False
 
 
 def raft_section(
@@ -70,14 +72,21 @@ def log_section(service: str) -> dict[str, Any]:
     }
 
 
-def patroni_config(node: Node, defects: Defects) -> dict[str, Any]:
-    """Patroni's configuration for this node (Patroni reads YAML, of which JSON is a part)."""
+def patroni_config(
+    node: Node, defects: Defects, votes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Patroni's configuration for this node (Patroni reads YAML, of which JSON is a part).
+
+    `votes` names the store that decides who is primary; without it that is Patroni's own Raft.
+    """
+    if votes is None:
+        votes = {"raft": raft_section(node.raft, node.raft_peers, node.data_dir / "raft")}
     config: dict[str, Any] = {
         "scope": "ehr-db",
         "name": node.name,
         "log": log_section(node.name),
         "restapi": {"listen": str(node.rest), "connect_address": str(node.advertised_rest)},
-        "raft": raft_section(node.raft, node.raft_peers, node.data_dir / "raft"),
+        **votes,
         "watchdog": {"mode": "off"},
         "postgresql": _postgresql(node),
         "tags": {"nofailover": defects.no_failover and not node.first},
@@ -165,7 +174,7 @@ def _cluster_wide(defects: Defects) -> dict[str, Any]:
         "ttl": TTL_S,
         "loop_wait": LOOP_WAIT_S,
         "retry_timeout": RETRY_S,
-        "maximum_lag_on_failover": 1 << 20,
+        "maximum_lag_on_failover": ANY_LAG if defects.any_lag else 1 << 20,
         "check_timeline": True,
         "synchronous_mode": synchronous,
         "synchronous_mode_strict": False,

@@ -16,6 +16,8 @@ from chaos.runtime import Runtime
 from chaos.stack import Stack
 
 ASK_S = 1.0
+AGREED_S, AGAIN_S = 5.0, 0.25
+"""So long nodes may disagree who is primary, or answer too late on a busy machine."""
 NODES = ("ehr-db-a", "ehr-db-b")
 RECORD = ("ehr-a", "ehr-b")
 SPARE_MOST_S = 66.0
@@ -57,11 +59,17 @@ def database_primary(stack: Stack) -> Chosen:
 
 
 def _primary(runtime: Runtime, nodes: tuple[str, ...]) -> str:
-    """The one node that answers 200 on /primary; LookupError when it is not exactly one."""
-    primaries = [node for node in nodes if _is_primary(runtime, node)]
-    if len(primaries) != 1:
-        raise LookupError(f"{len(primaries)} nodes say that they are primary: {primaries}")
-    return primaries[0]
+    """The one node that answers 200 on /primary; LookupError when it is not exactly one in time."""
+    deadline = time.monotonic() + AGREED_S
+    while True:
+        primaries = [node for node in nodes if _is_primary(runtime, node)]
+        if len(primaries) == 1:
+            return primaries[0]
+        if time.monotonic() > deadline:
+            raise LookupError(
+                f"{len(primaries)} nodes say that they are primary, for {AGREED_S:g} s: {primaries}"
+            )
+        time.sleep(AGAIN_S)
 
 
 def _is_primary(runtime: Runtime, node: str) -> bool:

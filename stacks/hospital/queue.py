@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS queue (
   payload BLOB NOT NULL,
   enqueued_at REAL NOT NULL,
   parked_at REAL,
-  reason TEXT
+  reason TEXT,
+  kind TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS queue_waiting ON queue (destination, lane, id) WHERE parked_at IS NULL;
 CREATE INDEX IF NOT EXISTS queue_parked ON queue (parked_at) WHERE parked_at IS NOT NULL;
@@ -76,12 +77,13 @@ def push(
     control_id: str,
     payload: bytes,
     lane: int = 0,
+    kind: str = "",
 ) -> int:
     """Append inside the caller's own Store.write; returns the item's id. Lane 0 goes first."""
     row = connection.execute(
-        "INSERT INTO queue (destination, lane, control_id, payload, enqueued_at)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (destination, lane, control_id, payload, time.time()),
+        "INSERT INTO queue (destination, lane, control_id, payload, enqueued_at, kind)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (destination, lane, control_id, payload, time.time(), kind),
     )
     return int(row.lastrowid or 0)
 
@@ -114,15 +116,22 @@ class DurableQueue:
         for destination in destinations:
             self.notify(destination)
 
-    def waiting(self, destination: str, limit: int, *, newest_first: bool = False) -> list[Item]:
-        """The next messages for a destination, in sending order. Raises: StoreError."""
+    def waiting(
+        self, destination: str, limit: int, *, newest_first: bool = False,
+        held: Sequence[str] = (),
+    ) -> list[Item]:  # fmt: skip
+        """The next messages for a destination, in sending order, without those of held kinds.
+
+        Raises: StoreError.
+        """
         direction = "DESC" if newest_first else "ASC"
+        passes = f" AND kind NOT IN ({', '.join('?' * len(held))})" if held else ""
         rows = self._store.read(
             lambda connection: connection.execute(
                 "SELECT id, destination, control_id, payload, enqueued_at, lane FROM queue"
-                " WHERE destination = ? AND parked_at IS NULL"
+                f" WHERE destination = ? AND parked_at IS NULL{passes}"
                 f" ORDER BY lane, id {direction} LIMIT ?",
-                (destination, limit),
+                (destination, *held, limit),
             ).fetchall()
         )
         return [Item(*row) for row in rows]
@@ -207,3 +216,14 @@ class DurableQueue:
             ).fetchone()
         )
         return Depth(count, max(0.0, time.time() - oldest) if count else 0.0)
+
+    def kinds(self, destination: str) -> dict[str, int]:
+        """How many messages of each kind wait for a destination. Raises: StoreError."""
+        rows = self._store.read(
+            lambda connection: connection.execute(
+                "SELECT kind, count(*) FROM queue"
+                " WHERE destination = ? AND parked_at IS NULL GROUP BY kind",
+                (destination,),
+            ).fetchall()
+        )
+        return dict(rows)

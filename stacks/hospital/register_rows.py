@@ -190,7 +190,12 @@ def movement(event: str, person: str, encounter: str | None = None, prior_mrn: s
     )  # fmt: skip
 
 
-def announce(connection: sqlite3.Connection, adt: hl7.Adt) -> None:
+def announce(connection: sqlite3.Connection, adt: hl7.Adt | hl7.Charge) -> None:
     """Put the message into the outbox, inside the caller's transaction."""
     header = hl7.Header(hl7.new_control_id(), sender="GAM", receiver="ENGINE", at=time.time())
     push(connection, ENGINE, header.control_id, hl7.build(header, adt))
+
+
+def charged(connection: sqlite3.Connection, code: str, mrn: str, visit: str) -> None:
+    """Charge ADMISSION or STAY of a visit, inside the caller's transaction."""
+    announce(connection, hl7.Charge(f"{visit}-{code}", mrn, visit, code, time.time()))

@@ -24,6 +24,7 @@ from stacks.hospital.register_rows import (
     Present,
     about,
     announce,
+    charged,
     dump,
     find_living,
     find_person,
@@ -137,6 +138,7 @@ class Registry:
                  encounter.status, now, now, text),
             )  # fmt: skip
             announce(connection, movement(event, person.body, text))
+            charged(connection, "ADMISSION", person.key, visit)
             return Entry(visit, person.key, 1, text, new=True, announced=True)
 
         return await self._store.write(work)
@@ -166,6 +168,8 @@ class Registry:
                  time.time(), text, visit),
             )  # fmt: skip
             announce(connection, movement(event, person.body, text))
+            if event == "A03":
+                charged(connection, "STAY", person.key, visit)
             return Entry(visit, person.key, version + 1, text, announced=True)
 
         return await self._store.write(work)

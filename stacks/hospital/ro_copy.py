@@ -103,10 +103,15 @@ class Copy:
         return replace(reading, rows=known)
 
     async def check(self) -> None:
-        """Health: no copy is unready; a late one is degraded and goes on being served."""
+        """Health: no copy is unready, and one that the disk does not give; a late one is degraded
+        and goes on being served."""
         as_of = self.as_of
         if as_of is None:
             raise Unready(f"no snapshot yet: {self.trouble}")
+        try:
+            await asyncio.to_thread(copy_snapshot.touch, self._folder)
+        except OSError as error:
+            raise Unready(f"the copy's own disk cannot be read: {error.strerror}") from None
         age_s = time.time() - as_of
         if age_s > LATE_ROUNDS * self.every_s + RETRY_S:
             raise Degraded(f"the copy is {age_s:.0f} s old: {self.trouble or 'refresh is late'}")

@@ -1,7 +1,7 @@
 """The mock hospital's topology: rooms and departments put together as one stack.
 
-It starts nothing and decides nothing; two planted defects (`standby-gone`, `copy-in-room-a`) are
-here because they are mistakes of the plan itself.
+It starts nothing and decides nothing; four planted defects (`standby-gone`, and those of
+departments.CARE_MISPLACED) are here because they are mistakes of the plan itself.
 
     room A               room B                    floors and outside
     ehr-db-a  ⇐ sync ⇒   ehr-db-b                  ehr-db-witness (a cupboard)
@@ -21,6 +21,7 @@ from stacks.hospital import departments as plan
 from stacks.hospital.bugs import BUGS, VARIABLE
 from stacks.hospital.departments import Department
 from stacks.hospital.programs import PROGRAMS
+from stacks.hospital.systems import SYSTEMS
 from stacks.hospital.terms import HOSPITAL as WORDS
 
 DEFAULT_SPEED = 60.0
@@ -31,9 +32,14 @@ ROOMS = (
     Room("imaging", "the radiology floor"),
     Room("C", "a cupboard with the database witness"),
     Room("outside", "hosted outside the hospital"),
+    Room("vault", "a strongroom of its own, for the backups"),
+    Room("apart", "a host of its own with its own line, for the incident system"),
 )
 DEPARTMENTS = ("care", "imaging", "appointments")
+"""What stands where nobody says otherwise."""
+ON_REQUEST = ("recovery", "backups")
 AUDIT = ("{python}", "-m", "stacks.hospital.audit")
+IMAGE = ("{python}", "-m", "stacks.hospital.image")
 LOAD_UI = ("{python}", "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py")))
 
 
@@ -46,7 +52,8 @@ def hospital(
 
     `defect` names one planted defect (stacks/hospital/bugs.py); None takes it from the environment
     variable HOSPITAL_BUG. Patient administration and the interface engine always stand;
-    `departments` (of DEPARTMENTS) stand around them. Raises TopologyError for an unknown name.
+    `departments` (of DEPARTMENTS and ON_REQUEST) stand around them. Raises
+    TopologyError for an unknown name.
     """
     planted = os.environ.get(VARIABLE, "") if defect is None else defect
     if planted and planted not in BUGS:
@@ -67,7 +74,9 @@ def hospital(
         outside=tuple(dict.fromkeys(caller for one in chosen for caller in one.outside)),
         audit=AUDIT,
         load=LOAD_UI,
+        image=IMAGE,
         terms=WORDS,
+        systems=SYSTEMS,
         programs=PROGRAMS,
         env={"HOSPITAL_SPEED": f"{speed:g}", VARIABLE: planted},
         speed=speed,
@@ -76,9 +85,12 @@ def hospital(
 
 
 def _chosen(names: tuple[str, ...], planted: str) -> tuple[Department, ...]:
-    care = plan.CARE_COPY_IN_ROOM_A if planted == "copy-in-room-a" else plan.CARE
-    known = {"care": care, "imaging": plan.IMAGING, "appointments": plan.APPOINTMENTS}
+    care = plan.CARE_MISPLACED.get(planted, plan.CARE)
+    known = {
+        "care": care, "imaging": plan.IMAGING, "appointments": plan.APPOINTMENTS,
+        "recovery": plan.RECOVERY, "backups": plan.BACKUPS,
+    }  # fmt: skip
     for name in names:
         if name not in known:
-            raise TopologyError(f"no department {name!r} (known: {', '.join(DEPARTMENTS)})")
-    return (plan.CORE, *(known[name] for name in DEPARTMENTS if name in names))
+            raise TopologyError(f"no department {name!r} (known: {', '.join(known)})")
+    return (plan.CORE, *(one for name, one in known.items() if name in names))

@@ -29,7 +29,11 @@ CHECK_S = 1.5
 
 
 class StoreError(Exception):
-    """The disk or the database file refused; nothing of this write is stored."""
+    """Nothing of this write is stored."""
+
+
+class Unwritable(StoreError):
+    """The disk or the database file refused, and would refuse any other write as well."""
 
 
 class _Job:
@@ -47,9 +51,12 @@ class Store:
     connection they are given and nothing else of it; what they raise undoes only their own part.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, synced: bool = True) -> None:
+        """Open or begin the file. `synced` is False for a planted defect only: then a commit is
+        answered when the system has it, and not the disk. Raises: StoreError."""
         self.path = path
         self.commits = 0
+        self._synced = synced
         self._schema = schema
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -70,19 +77,20 @@ class Store:
             self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1e3
         )
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._synced else 'NORMAL'}")
         connection.execute("PRAGMA cache_size=-2000")
         return connection
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction; returns its value after the commit is on disk.
 
-        Raises: StoreError (nothing stored), and whatever `work` raises (its part undone).
+        Raises: Unwritable or another StoreError (nothing stored), and whatever `work` raises (its
+        part undone).
         """
         if self._closed:
-            raise StoreError(f"{self.path.name} is closed")
+            raise Unwritable(f"{self.path.name} is closed")
         if self._jobs.qsize() >= MAX_WAITING:
-            raise StoreError(f"{MAX_WAITING} writes wait for {self.path.name}; the disk is slow")
+            raise Unwritable(f"{MAX_WAITING} writes wait for {self.path.name}; the disk is slow")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(work, future))
         return await future
@@ -142,7 +150,7 @@ class Store:
             self.commits += 1
         except sqlite3.Error as error:
             self._reopen()
-            failure = StoreError(f"{self.path.name}: {error}; nothing was stored")
+            failure = Unwritable(f"{self.path.name}: {error}; nothing was stored")
             return [(None, failure)] * len(batch)
         return results
 

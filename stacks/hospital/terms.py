@@ -45,9 +45,16 @@ KINDS = {
     "session.held": "protected session held",
     "operator.act": "an operator acts at a console",
     "message.poison": "a partner sends a message that nobody can use",
+    "bad.image": "send an image that nobody can read",
+    "bad.title": "call an AE title that nobody has",
+    "bad.syntax": "offer images in an encoding that nobody takes",
+    "bad.patient": "report a study of an unknown patient",
+    "bad.slot": "book a slot that is gone",
+    "bad.cancel": "cancel what is cancelled already",
+    "bad.message": "send an HL7 message that nobody routes",
 }
 HUMAN_KINDS = frozenset({"specimen.result", "stat.turnaround", "critical.ack", "examination.done"})
-LOCK_PROBES = frozenset({"copy.write"})
+LOCK_PROBES = frozenset({"copy.write", *(kind for kind in KINDS if kind.startswith("bad."))})
 ACTS = {
     "decision.cancel": "The crisis cell calls off appointments",
     "operator.act": "An operator acts",

@@ -7,6 +7,9 @@ anything but its own probe table, and to wait for a service that hangs.
     copy.asof    the read-only copy's as-of time, every second
     copy.census  share of the inpatients known to the record who are in the copy, every two
     queue.depth  every queue that a service shows; health: every service; every second
+    incident.*   every entry of the incident system's log, looked for twice a second (incident.poll)
+    integrity    every finding of the record's integrity check; replication.lag: of the standby
+    backup.*     what the vault has, who may delete it; drill.*: every restore drill's report
     channel.word every word that a channel says of an appointment, when it changed; looked for
                  every second, and every look is a channel.poll
 """
@@ -26,10 +29,12 @@ import httpx
 from chaos.journal import events as ev
 from chaos.journal.writer import JournalError, Writer
 from stacks.hospital.backlog import DATABASES, depths
+from stacks.hospital.backup_watch import backup_looks
 from stacks.hospital.channel_watch import ChannelWatch
 from stacks.hospital.clock import monotonic_of
 from stacks.hospital.commit_probe import CommitProbe
 from stacks.hospital.departments import ARCHIVE_READY
+from stacks.hospital.incident_watch import incident_looks
 from stacks.hospital.settings import Address
 from stacks.hospital.traffic import child
 from stacks.hospital.traffic.config import Config, ConfigError, read, usage_exit
@@ -70,6 +75,8 @@ class Watcher:
             if address is not None:
                 watch = ChannelWatch(channel, _client(address), self._sample)
                 yield f"words-{channel}", EVERY_S, watch.look
+        yield from incident_looks(self._config, self._sample)
+        yield from backup_looks(self._config, self._sample)
         if "ro-copy.http" in self._config.direct:
             yield "copy", EVERY_S, self._with_client("ro-copy", self._as_of)
             yield "census", CENSUS_EVERY_S, self._census
@@ -212,8 +219,10 @@ def _failing(found: dict[str, Any]) -> str:
     checks = found.get("checks")
     if not isinstance(checks, dict):
         return ""
-    bad = [f"{name}: {check.get('reason', '?')}" for name, check in checks.items()
-           if isinstance(check, dict) and not check.get("ok", True)]  # fmt: skip
+    bad = [
+        f"{name}: {check.get('reason', '?')}" for name, check in checks.items()
+        if isinstance(check, dict) and (not check.get("ok", True) or "reason" in check)
+    ]  # fmt: skip
     return "; ".join(bad)[:200]
 
 

@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from typing import NoReturn
 
 import uvicorn
@@ -42,6 +43,7 @@ from stacks.hospital.answers import (
     priority_of,
 )
 from stacks.hospital.door import Background, Door, Face
+from stacks.hospital.gate import Gate
 from stacks.hospital.health import Health
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import Settings
@@ -127,6 +129,7 @@ async def _serve(service: Service, chosen: Settings, log: Log, bound: socket.soc
     serving = asyncio.create_task(server.serve([bound]))
     try:
         async with service(chosen, log) as face:
+            face = await _gated(face, door, chosen, log)
             door.open(face)
             log.info("service_ready", http=str(chosen.bind("http")))
             await _until_stopped(face, door, log, stop, chosen.stop_s)
@@ -136,6 +139,20 @@ async def _serve(service: Service, chosen: Settings, log: Log, bound: socket.soc
         await asyncio.wait([serving], timeout=chosen.stop_s)
     log.info("service_stopped")
     return 0
+
+
+async def _gated(face: Face, door: Door, chosen: Settings, log: Log) -> Face:
+    """During an incident a service that starts is closed for writes until it is opened."""
+    link = chosen.optional_link("incident", "http")
+    if link is None:
+        return face
+    door.gate = gate = Gate(chosen.name, link, log)
+    await gate.arrive()
+    return replace(
+        face,
+        checks={**face.checks, "incident": gate.check},
+        background=[*face.background, gate.follow],
+    )
 
 
 async def _until_stopped(

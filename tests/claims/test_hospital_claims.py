@@ -12,8 +12,11 @@ from chaos.journal.history import History
 from chaos.verdict import Need, Verdict
 from stacks.hospital.claims import CATALOGUE
 from stacks.hospital.claims.places import HOMES
+from tests.claims.backups_day import BACKUPS
+from tests.claims.bad_input_day import BAD_INPUT
 from tests.claims.day import BACK, FAULT, T0, Day, Row, good_day
 from tests.claims.department_cases import APPOINTMENTS, IMAGING
+from tests.claims.recovery_day import RECOVERY
 from tests.claims.spoils import (
     BROKEN,
     HELD,
@@ -249,7 +252,7 @@ TABLE: dict[str, Cases] = {
         HELD,
     ),
 }
-TABLE |= IMAGING | APPOINTMENTS
+TABLE |= IMAGING | APPOINTMENTS | BAD_INPUT | RECOVERY | BACKUPS
 BREAKS = [(i, name) for i, cases in TABLE.items() for name in cases.broken if i != "FO-1"]
 
 

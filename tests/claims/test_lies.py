@@ -113,6 +113,15 @@ def replace_t(event: ev.Event, t: float) -> ev.Event:
     return msgspec.structs.replace(event, t=t)
 
 
+def test_a_record_under_another_patient_is_not_called_kept() -> None:
+    """Whose it is belongs to its content: IN-3 accuses, and IN-1 does not praise."""
+    day = good_day()
+    order = day.stored("lis", "order")[50]
+    order.subject, order.digest = "M999", "of M999"
+    assert verdict(day, NothingLost()).verdict is INCONCLUSIVE
+    assert verdict(day, NobodyMixedUp()).verdict is BROKEN
+
+
 # ---------------------------------------------------------------- the final read
 
 
@@ -137,6 +146,17 @@ def test_a_backlog_that_does_not_move_is_a_loss_unless_it_lies_in_a_queue(
     if queued:
         day.rows.append(Row("engine", "message", "C1", status="waiting"))
     assert verdict(day, NothingLost()).verdict is expected
+
+
+def test_short_queues_are_not_called_empty_when_the_last_look_found_something_owed() -> None:
+    """Second copies may still come: the reason says what is owed, and does not contradict it."""
+    day = good_day()
+    day.drained = (False, "no progress for 14 s: 1 reports are not in the record")
+    found = verdict(day, NothingTwice())
+    assert found.verdict is INCONCLUSIVE
+    assert "not seen empty (no progress for 14 s: 1 reports" in found.reason
+    assert "Queues as short as before after" in found.reason
+    assert "Backlogs empty" not in found.reason
 
 
 def test_a_store_read_before_the_last_write_accuses_nobody() -> None:

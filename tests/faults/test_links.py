@@ -79,9 +79,9 @@ def test_a_fault_that_expires_leaves_the_other_ones_closing(runtime: Runtime) ->
     """The proxy's own expiry counts per fault, too."""
     one, two = (Cut(LINK).pinned(runtime) for _ in range(2))
     two.begin(runtime, LEASE_S)
-    one.begin(runtime, 0.2)
+    one.begin(runtime, 2)
     assert len(runtime.link_closed_by(LINK)) == 2
-    assert until(lambda: len(runtime.link_closed_by(LINK)) == 1)
+    assert until(lambda: len(runtime.link_closed_by(LINK)) == 1, 6)
     assert met(runtime) == "refused"
     two.end(runtime)
     assert met(runtime) == "answered"
@@ -150,7 +150,7 @@ def test_the_effect_is_measured_where_the_target_answers(
     """The observation tells the measured figure, on the fake and on real processes."""
     pinned = fault.pinned(runtime)
     pinned.begin(runtime, LEASE_S)
-    look = pinned.seen(runtime)
+    look, _ = seen(lambda: pinned.seen(runtime))  # one look may be late to see an end
     pinned.end(runtime)
     assert look.ok, look.text
     assert words in look.text

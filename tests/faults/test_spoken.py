@@ -56,7 +56,7 @@ def test_a_refusal_is_confirmed_from_both_ends(
     what = fault.targets(living.stack)[0].rpartition(".")[2]
     before = len(got(living, what))
     with injected(fault, living) as pinned:
-        callers = Callers(living)
+        callers = Callers(living, patience_s=5)
         assert pinned.seen(living).ok
         assert until(lambda: callers.refused.count(refusal) == 3)
         assert until(lambda: len(got(living, what)) >= before + 5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import httpx
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.intake import Intake
 from stacks.hospital.wire.mllp import MllpServer
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 15.0
@@ -34,11 +34,6 @@ def until(what: str, within_s: float, ask: Callable[[], Found | None]) -> Found:
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
         time.sleep(POLL_S)
     return answer
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Program:

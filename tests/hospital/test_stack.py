@@ -45,6 +45,11 @@ def test_the_defects_of_the_plan_change_the_plan() -> None:
     assert copy.room == "A"
     assert copy.volume is not None
     assert copy.volume.array == "array-a"
+    for defect, name, room in (("copy-on-array-a", "ro-copy", "B"),
+                               ("analysers-on-array-a", "analysers", "lab")):  # fmt: skip
+        misplaced = hospital(defect=defect).service(name)
+        assert misplaced.volume is not None
+        assert (misplaced.room, misplaced.volume.array) == (room, "array-a")
     gone = hospital(defect="standby-gone")
     assert "ehr-db-b" not in {s.name for s in gone.services}
     assert not [k for k in gone.links if "ehr-db-b" in k.name]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from chaos.stack import Stack
-from tests.light_stack import light_stack
+from tests.light_stack import in_containers, light_stack, on_disks
 
 
 @pytest.fixture
-def stack() -> Stack:
-    """Four tiny services in two rooms."""
-    return light_stack()
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """Four tiny services in two rooms. LIGHT_IMAGE names an image that lies there already."""
+    if request.config.getoption("--runtime") != "docker":
+        return on_disks(light_stack())
+    stack = in_containers(light_stack())
+    image = os.environ.get("LIGHT_IMAGE")
+    return replace(stack, image=("echo", image)) if image else stack

@@ -8,7 +8,7 @@ import pytest
 
 from chaos.claims.served import Served
 from chaos.experiment import Experiment
-from chaos.faults import Kill, Latency, Pause
+from chaos.faults import Disconnect, Kill, Latency, LostArray, Pause, SkewClock, Squeeze
 from chaos.verdict import Need
 from chaos.workload import Workload
 
@@ -17,14 +17,15 @@ PARAMS = {
     key: float(value)
     for key, value in (p.split("=") for p in os.environ.get("LIGHT_PARAMS", "").split(",") if p)
 }
+MORE = Need(claim=300, asked=100, why="more than any machine asks in a fifth of a second")
 FEW = Need(claim=300, asked=10, why="a light test of about two seconds")
 
 
-def reads(name: str) -> Served:
+def reads(name: str, need: Need = FEW) -> Served:
     """Reads of one of the two services are answered."""
     return Served(
         id=f"LT-{name}", statement=f"{name} can always be read.", what="reads",
-        kinds=(f"{name}.read",), klasses=("P0",), need=FEW,
+        kinds=(f"{name}.read",), klasses=("P0",), need=need,
     )  # fmt: skip
 
 
@@ -41,6 +42,17 @@ def test_mirror_survives_echo(experiment: Experiment) -> None:
             experiment.wait(1.5)
     experiment.settle(5)
     experiment.expect(reads("web"), reads("mirror"))
+
+
+@pytest.mark.experiment("light-array-lost")
+def test_array_lost(experiment: Experiment) -> None:
+    """The disk of store and mirror is gone; reads of the web service go on."""
+    with experiment.traffic(traffic()):
+        experiment.steady(1.0)
+        with experiment.inject(LostArray("disk-b"), lease_s=30):
+            experiment.wait(1.5)
+    experiment.settle(5)
+    experiment.expect(reads("web"))
 
 
 @pytest.mark.experiment("light-broken")
@@ -62,7 +74,7 @@ def test_too_short(experiment: Experiment) -> None:
         with experiment.inject(Pause("echo"), lease_s=30):
             experiment.wait(0.2)
     experiment.settle(5)
-    experiment.expect(reads("web"))
+    experiment.expect(reads("web", MORE))
 
 
 @pytest.mark.experiment("light-long")
@@ -86,3 +98,19 @@ def test_wrong_target(experiment: Experiment) -> None:
         with experiment.inject(Kill("wbe"), lease_s=30):
             experiment.wait(1.0)
     experiment.expect(reads("web"))
+
+
+@pytest.mark.experiment("light-squeezed")
+def test_web_is_squeezed(experiment: Experiment) -> None:
+    """The web service gets a fifth of a CPU, its clock is an hour ahead; the mirror is not hit."""
+    with experiment.traffic(traffic()):
+        experiment.steady(1.0)
+        with (
+            experiment.inject(Squeeze("web", cpus=0.2, memory_mib=128, pids=64), lease_s=30),
+            experiment.inject(SkewClock("web", offset_s=3600), lease_s=30),
+        ):
+            experiment.wait(1.5)
+        with experiment.inject(Disconnect("A", "B"), lease_s=30):
+            experiment.wait(1.0)
+    experiment.settle(5)
+    experiment.expect(reads("mirror"))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chaos.journal import events as e
+from chaos.objective import Bound, Figure, Objective
 from chaos.verdict import Finding, Judgement, Verdict
 
 ROOMS = {
@@ -221,3 +222,34 @@ def judgement(
     """The day judged."""
     found = claims() if made is None else made
     return Judgement("saint-luc", 7, "process", outcome, found, reasons)
+
+
+ORDERS = Objective(
+    "orders", "orders and prescriptions", "faults",
+    (Figure("orders are taken", "466 operations asked while it lasted, 21 in vain", 8.4, 8.9, 466,
+            21, ("2-kill-ehr-db-a",), ("harness.jsonl:25",)),),
+    Figure("acknowledged writes", "3 of 1,904 acknowledged writes missing or changed", 0.9, 1.25,
+           1_904, 3, ("2-kill-ehr-db-a",), ("hospital-day.jsonl:12",)),
+    (
+        Bound("OR-1", "RTO 60 s", rto=True, rto_s=60.0),
+        Bound("IN-2", "RPO 0 s", rpo=True, rpo_s=0.0),
+    ),
+)  # fmt: skip
+LABORATORY = Objective(
+    "laboratory", "laboratory", "faults",
+    (
+        Figure("analysers take tubes", "no fault hit it"),
+        Figure("results reach the ward", "12 operations asked while it lasted, 12 in vain", 15.0,
+               None, 12, 12, ("3-latency-engine-lis",)),
+    ),
+    Figure("acknowledged writes", "nobody knows: lis was not read to its end", n=40),
+    (Bound("RS-1", "", rto=True, rpo=True),),
+)  # fmt: skip
+BACKUP = Objective(
+    "orders", "orders and prescriptions", "backup",
+    (Figure("restored from backup", "2.50 s by the drill's own clock", 2.5, 3.0, 1),),
+    Figure("acknowledged writes", "none of 318 acknowledged writes is missing", 0.0, 2.65, 318),
+    (Bound("RA-1", "RTO 180 s", rto=True, rpo=True, rto_s=180.0, rpo_s=10.0),),
+)  # fmt: skip
+MEASURED = (ORDERS, BACKUP, LABORATORY)
+"""Recovery of three systems: measured, restored in a drill, hardly measured."""

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 from chaos import report
@@ -50,7 +51,8 @@ def chromium(tmp_path: Path, *args: str) -> str:
 @pytest.fixture
 def page(saint_luc: ModuleType, history: History, tmp_path: Path) -> Path:
     file = tmp_path / "report.html"
-    text = report.html(history, saint_luc.judgement(), command=saint_luc.COMMAND, terms=HOSPITAL)
+    judged = msgspec.structs.replace(saint_luc.judgement(), objectives=saint_luc.MEASURED)
+    text = report.html(history, judged, command=saint_luc.COMMAND, terms=HOSPITAL)
     file.write_text(text, encoding="utf-8")
     return file
 
@@ -81,6 +83,8 @@ def test_everything_is_in_print(page: Path, tmp_path: Path, saint_luc: ModuleTyp
     squeezed = re.sub(r"\s+", "", text)
     for v in saint_luc.claims():
         assert re.sub(r"\s+", "", v.reason) in squeezed
+    for one in saint_luc.MEASURED:
+        assert re.sub(r"\s+", "", one.rpo.text) in squeezed
     assert "Howtoreproduceit" in squeezed
     assert re.sub(r"\s+", "", saint_luc.COMMAND) in squeezed
     assert 4 <= text.count("\f") <= 14

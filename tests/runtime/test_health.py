@@ -12,6 +12,7 @@ import pytest
 
 from chaos.runtime import Address
 from chaos.runtime.health import ask_health
+from tests.ports import free_port
 
 
 @contextmanager
@@ -69,6 +70,13 @@ def test_the_failing_check_is_the_reason() -> None:
 
 def test_nobody_there_is_silent() -> None:
     """A closed port is silent, with the reason."""
-    health = ask_health(Address("127.0.0.1", 1), "/health")
+    health = ask_health(Address("127.0.0.1", free_port()), "/health")
     assert health.status == "silent"
     assert "nothing listens" in health.reason
+
+
+def test_without_a_path_accepting_a_connection_is_all_that_is_asked() -> None:
+    """A server that speaks no HTTP is ready while it accepts, and silent when it does not."""
+    with answering(500, "") as address:
+        assert ask_health(address, "").status == "ready"
+    assert ask_health(address, "", 0.5).status == "silent"

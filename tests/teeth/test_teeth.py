@@ -2,7 +2,8 @@
 
 Each test raises the whole hospital and runs one experiment under preset `smoke`, which says in
 every verdict where it asks for less evidence than the claim itself. `-m "teeth and not slow"` has
-every claim at least once; the rest of the defects are marked `slow` as well.
+every claim at least once, ten of the defects and three sound runs in containers where there is an
+engine; the rest, and everything on the other runtime, is marked `slow` as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from chaos.runtime import engine
+from chaos.storage.mounting import missing
 from stacks.hospital.bugs import BUGS, VARIABLE, Bug
 from stacks.hospital.claims import CATALOGUE
 
@@ -27,19 +30,36 @@ SHOWN = {bug.name: bug for bug in BUGS.values() if bug.shown_by}
 SLOW = frozenset(
     {
         "ack-before-commit",
+        "analysers-on-array-a",
+        "ack-before-durable",
+        "acks-when-full",
+        "any-title",
         "archive-deletes-on-resend",
+        "archive-mixes-patients",
+        "archive-vouches-when-full",
+        "backup-skips-images",
+        "backup-stops-silently",
+        "billing-forgets",
         "buffer-in-memory",
         "cache-wrong-patient",
+        "charges-first",
         "copy-accepts-writes",
         "copy-misses-new-patients",
+        "copy-on-array-a",
+        "copy-stale-marked-now",
         "double-booked-after-restore",
         "drops-when-buffer-100",
         "duplicate-on-retry",
+        "eta-expires",
+        "failback-while-behind",
+        "failover-loss-unreported",
+        "laboratory-acks-when-full",
         "late-ack-shift",
         "late-booking-wins",
         "matched-by-name",
         "merge-wrong-patient",
         "modality-needs-worklist",
+        "newest-first-replay",
         "no-failover",
         "no-retry-after-timeout",
         "one-node-only",
@@ -48,26 +68,88 @@ SLOW = frozenset(
         "poison-blocks-channel",
         "prelim-overwrites-final",
         "queue-in-memory",
+        "reads-need-primary",
+        "restore-latest",
         "retry-storm",
         "router-acks-before-disk",
         "shed-fifo",
+        "snapshot-torn",
         "store-not-kept",
         "unmatched-result-dropped",
         "website-not-told",
     }
 )
+# Shown in containers where there is an engine: of every department, and of what etcd decides.
+IN_CONTAINERS = frozenset(
+    {
+        "ack-before-fsync",
+        "asynchronous-standby",
+        "callcentre-lags",
+        "cancels-dialysis",
+        "copy-in-room-a",
+        "gam-needs-ehr",
+        "no-bypass",
+        "shed-urgent-first",
+        "stale-primary-writable",
+        "stat-as-routine",
+    }
+)
+SOUND_IN_CONTAINERS = ("saint-luc", "network-slowdown", "pacs-outage")
+# Of the process runtime's sound runs the quick set has those of the departments that containers do
+# not raise there; `make test` has one more.
+SOUND_QUICK = ("staged-return",)
+NO_ENGINE = engine.missing()
+# They need arrays that can be mounted.
+ON_ARRAYS = frozenset(
+    {
+        "restore-engine",
+        "array-lost-in-maintenance",
+        "bit-rot",
+        "disk-full-engine",
+        "disk-full-imaging",
+        "disk-full-laboratory",
+        "failover-failback",
+        "false-all-clear",
+        "power-cut-with-backlog",
+        "saint-etienne",
+    }
+)
+NO_ARRAYS = missing()
 # People retry an order for 45 s before they give up: the short preset's outage is over by then.
 PRESET = {"order-needs-engine": "ci"}
-BROKEN, HELD, VOID = "broken", "held", "void"
+BROKEN, HELD, VOID, INCONCLUSIVE = "broken", "held", "void", "inconclusive"
 EXIT = {HELD: 0, BROKEN: 1}
 
-pytestmark = [pytest.mark.teeth, pytest.mark.timeout(RUN_S + 60)]
+pytestmark = [pytest.mark.teeth, pytest.mark.timeout(2 * RUN_S + 60)]
 
 
-def ran(experiment: str, folder: Path, defect: str = "") -> tuple[int, dict[str, Any], str]:
-    """(exit status, judgement, where to look) of one run in state and run folders of its own."""
+def ran(
+    experiment: str, folder: Path, runtime: str, defect: str = ""
+) -> tuple[int, dict[str, Any], str]:
+    """(exit status, judgement, where to look) of one run in state and run folders of its own.
+
+    A void run says nothing, of the hospital or of the defect, and a sound hospital that was not
+    proven to hold is not one that breaks: on a machine that is busy with others, once more.
+    """
+    if runtime == "docker" and NO_ENGINE:
+        pytest.skip(NO_ENGINE)
+    if experiment in ON_ARRAYS and NO_ARRAYS:
+        pytest.skip(NO_ARRAYS)
+    status, judgement, told = _run(experiment, folder / "1", runtime, defect)
+    said_nothing = {VOID} if defect else {VOID, INCONCLUSIVE}
+    if judgement["outcome"] in said_nothing:
+        status, judgement, again = _run(experiment, folder / "2", runtime, defect)
+        told = f"{told}\nonce more: {again}"
+    return status, judgement, told
+
+
+def _run(
+    experiment: str, folder: Path, runtime: str, defect: str
+) -> tuple[int, dict[str, Any], str]:
+    folder.mkdir()
     environment = {**os.environ, "HOSPITAL_CHAOS_STATE": str(folder / "state"), VARIABLE: defect}
     arguments = ["--preset", PRESET.get(defect, "smoke"), "--seed", str(SEED)]
+    arguments += ["--runtime", runtime]
     done = subprocess.run(
         [
             sys.executable,
@@ -108,28 +190,59 @@ def found(judgement: dict[str, Any], verdict: str) -> set[str]:
     return {claim["id"] for claim in judgement["claims"] if claim["verdict"] == verdict}
 
 
-def _slow(name: str) -> Any:
-    return pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+def _shown(name: str, runtime: str) -> Any:
+    """One defect on one runtime; in the quick set it is shown on one of the two."""
+    there = name in IN_CONTAINERS
+    quick = there if runtime == "docker" else not there or bool(NO_ENGINE)
+    return _case(name, runtime, quick=quick and name not in SLOW)
 
 
-@pytest.mark.parametrize("name", [_slow(name) for name in SHOWN])
-def test_a_defect_breaks_exactly_its_claims(name: str, tmp_path: Path) -> None:
-    """Planted alone, the defect is found, by the claims that it violates and by no other."""
+def _sound(experiment: str, runtime: str) -> Any:
+    quick = SOUND_IN_CONTAINERS if runtime == "docker" and not NO_ENGINE else SOUND_QUICK
+    return _case(experiment, runtime, quick=experiment in quick)
+
+
+def _case(name: str, runtime: str, quick: bool) -> Any:
+    marks = [] if quick else [pytest.mark.slow]
+    marks += [pytest.mark.docker] if runtime == "docker" else []
+    return pytest.param(name, runtime, marks=marks, id=f"{runtime}-{name}")
+
+
+def _may_break(name: str, runtime: str) -> set[str]:
+    """The claims that the defect violates; in containers also those of which that is known."""
+    bug = SHOWN[name]
+    return {*bug.claims, *(bug.also if runtime == "docker" else ())}
+
+
+RUNTIMES = ("process", "docker")
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime"), [_shown(name, runtime) for runtime in RUNTIMES for name in SHOWN]
+)
+def test_a_defect_breaks_exactly_its_claims(name: str, runtime: str, tmp_path: Path) -> None:
+    """Planted alone, the defect is found, by the claims that it violates and by no other (but for
+    those that it is known to break in some runs in containers)."""
     bug: Bug = SHOWN[name]
-    status, judgement, told = ran(bug.shown_by, tmp_path, name)
+    status, judgement, told = ran(bug.shown_by, tmp_path, runtime, name)
     assert judgement["outcome"] == BROKEN, told
-    assert found(judgement, BROKEN) == set(bug.claims), told
+    assert set(bug.claims) <= found(judgement, BROKEN) <= _may_break(name, runtime), told
     assert not found(judgement, VOID), told
     assert status == EXIT[BROKEN], told
 
 
-QUICK = sorted({bug.shown_by for bug in SHOWN.values() if bug.name not in SLOW})
+EXPERIMENTS = sorted({bug.shown_by for bug in SHOWN.values()} | set(SOUND_IN_CONTAINERS))
 
 
-@pytest.mark.parametrize("experiment", QUICK)
-def test_the_sound_hospital_holds_every_claim(experiment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("experiment", "runtime"),
+    [_sound(one, runtime) for runtime in RUNTIMES for one in EXPERIMENTS],
+)
+def test_the_sound_hospital_holds_every_claim(
+    experiment: str, runtime: str, tmp_path: Path
+) -> None:
     """Where a defect is shown, the same run without it breaks nothing and proves all it asks."""
-    status, judgement, told = ran(experiment, tmp_path)
+    status, judgement, told = ran(experiment, tmp_path, runtime)
     assert judgement["outcome"] == HELD, told
     assert status == EXIT[HELD], told
 
@@ -139,6 +252,8 @@ def test_every_claim_has_teeth() -> None:
     quick = [bug for bug in SHOWN.values() if bug.name not in SLOW]
     assert {claim for bug in quick for claim in bug.claims} == set(CATALOGUE)
     assert len(quick) >= 20
-    assert set(SHOWN) >= SLOW
+    assert set(SHOWN) >= SLOW | IN_CONTAINERS
+    assert not SLOW & IN_CONTAINERS
     for bug in BUGS.values():
-        assert set(bug.claims) <= set(CATALOGUE), f"{bug.name} names a claim that is not there"
+        named = {*bug.claims, *bug.also}
+        assert named <= set(CATALOGUE), f"{bug.name} names a claim that is not there"

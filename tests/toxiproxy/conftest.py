@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.ports import free_port
+
 START_S = 10.0
 STOP_S = 5.0
 CALL_S = 5.0
@@ -55,7 +57,7 @@ class ProxyServer:
 
     def proxy(self, upstream: str, name: str = "p", **more: Any) -> int:
         """Create a proxy; its port."""
-        spec = {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, **more}
+        spec = {"name": name, "listen": f"127.0.0.1:{free_port()}", "upstream": upstream, **more}
         status, proxy = self("POST", "/proxies", spec)
         assert status == 201, proxy
         return int(proxy["listen"].rsplit(":", 1)[1])

@@ -6,23 +6,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+
+from tests.conditions import until
 
 RESET = struct.pack("ii", 1, 0)
 API_BOUND_S = 1.0
 SOON_S = 0.15
-
-
-def until(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Wait for a condition, at most `within_s`."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def flood(sock: socket.socket, quiet_s: float = 0.3) -> int:
@@ -115,12 +106,15 @@ def test_latency_comes_and_goes_on_an_open_connection(api, peers, exactly) -> No
         assert exactly(client, 1) == b"x"
         return (time.monotonic() - began) * 1000
 
+    def fastest_ms() -> float:
+        return min(round_trip_ms() for _ in range(5))  # a busy machine only adds to it
+
     api.toxic("latency", latency=100)
-    assert 100 <= round_trip_ms() < 150
+    assert 100 <= fastest_ms() < 150
     api("PATCH", "/proxies/p/toxics/t", {"attributes": {"latency": 200}})
-    assert 200 <= round_trip_ms() < 250
+    assert 200 <= fastest_ms() < 250
     api("DELETE", "/proxies/p/toxics/t")
-    assert round_trip_ms() < 50
+    assert fastest_ms() < 50
 
 
 FLUSHES = {
@@ -146,10 +140,13 @@ def test_bandwidth_holds_its_rate(api, peers, exactly) -> None:
     """50 kB at 100 kB/s take half a second, never less."""
     client, peer = peers.pair()
     api.toxic("bandwidth", rate=100)
-    began = time.monotonic()
-    peer.sendall(bytes(50_000))
-    assert len(exactly(client, 50_000)) == 50_000
-    assert 0.5 <= time.monotonic() - began < 0.7
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        peer.sendall(bytes(50_000))
+        assert len(exactly(client, 50_000)) == 50_000
+        took.append(time.monotonic() - began)
+    assert 0.5 <= min(took) < 0.7  # a busy machine only adds to it
 
 
 def test_timeout_closes_and_its_removal_closes(api, peers, ending) -> None:
@@ -185,9 +182,11 @@ def test_limit_data_counts_per_connection_and_in_chain_order(api, peers, ending)
     client, peer = peers.pair()
     api.toxic("limit_data", name="l", bytes=10)
     api.toxic("latency", name="d", latency=150)
+    began = time.monotonic()
     peer.sendall(bytes(30))
-    how, data, took_ms = ending(client)
-    assert (how, len(data), took_ms >= 145) == ("EOF", 10, True)
+    how, data, _ = ending(client)
+    assert (how, len(data)) == ("EOF", 10)
+    assert time.monotonic() - began >= 0.15
     assert ending(peer)[0] == "EOF"
 
 
@@ -195,17 +194,16 @@ def test_toxicity_is_rolled_once_per_connection(api, peers, exactly) -> None:
     """About half of 60 connections are slow, each of them always or never."""
     upstream = peers.upstream(echo=True)
     port = api.proxy(upstream.address)
-    api.toxic("latency", latency=30, toxicity=0.5)
+    api.toxic("latency", latency=20, toxicity=0.5)
     slow = 0
     for _ in range(60):
         client, took = peers.dial(port), []
-        for _ in range(2):
+        for _ in range(4):
             began = time.monotonic()
             client.sendall(b"x")
             assert exactly(client, 1) == b"x"
-            took.append(time.monotonic() - began >= 0.03)
-        assert took[0] or not took[1]  # noise can slow a byte, nothing can hurry one
-        slow += took[0]
+            took.append(time.monotonic() - began)
+        slow += min(took) >= 0.02  # all four: rolled per byte, that would be one of sixteen
         client.close()
     assert 12 <= slow <= 48
 
@@ -252,26 +250,26 @@ def test_a_stuck_reader_gets_everything_once_it_reads(peers, exactly) -> None:
 def test_a_toxic_expires_by_itself(api, peers, exactly) -> None:
     """With nobody clearing it, it is gone after `expires_in_ms`; the answer shows no extra key."""
     client, peer = peers.pair()
-    api.toxic("latency", latency=5000, expires_in_ms=300)
+    began = time.monotonic()
+    api.toxic("latency", latency=20_000, expires_in_ms=2000)
     shown = api("GET", "/proxies/p/toxics/t")[1]
     assert sorted(shown) == ["attributes", "name", "stream", "toxicity", "type"]
-    began = time.monotonic()
     peer.sendall(b"x")
-    assert exactly(client, 1, 2) == b"x"
-    assert 0.2 <= time.monotonic() - began < 0.6
+    assert exactly(client, 1, 10) == b"x"
+    assert 2 <= time.monotonic() - began < 3
     assert api("GET", "/proxies/p/toxics") == (200, [])
 
 
 def test_an_expiry_can_be_renewed_and_dies_with_its_toxic(api) -> None:
     """PATCH moves the expiry; a new toxic of the same name does not inherit an old one's."""
     api.proxy("127.0.0.1:9")
-    api.toxic("noop", expires_in_ms=150)
+    api.toxic("noop", expires_in_ms=1000)
     api("PATCH", "/proxies/p/toxics/t", {"expires_in_ms": 60_000})
-    api.toxic("noop", name="short", expires_in_ms=250)
-    api.toxic("noop", name="same", expires_in_ms=250)
+    api.toxic("noop", name="short", expires_in_ms=2000)
+    api.toxic("noop", name="same", expires_in_ms=2000)
     api("DELETE", "/proxies/p/toxics/same")
     api.toxic("noop", name="same")
-    assert until(lambda: api("GET", "/proxies/p/toxics/short")[0] == 404)
+    assert until(lambda: api("GET", "/proxies/p/toxics/short")[0] == 404, 10)
     names = [toxic["name"] for toxic in api("GET", "/proxies/p/toxics")[1]]
     assert names == ["t", "same"]
 
@@ -280,7 +278,7 @@ def test_a_disable_expires_by_itself(api, peers, exactly) -> None:
     """Disabled with an expiry, the proxy listens on its port again with nobody enabling it."""
     upstream = peers.upstream(echo=True)
     port = api.proxy(upstream.address)
-    status, shown = api("PATCH", "/proxies/p", {"enabled": False, "expires_in_ms": 250})
+    status, shown = api("PATCH", "/proxies/p", {"enabled": False, "expires_in_ms": 2000})
     assert (status, shown["enabled"], len(shown)) == (200, False, 5)
     with pytest.raises(ConnectionRefusedError):
         peers.dial(port)

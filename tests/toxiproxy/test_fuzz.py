@@ -13,7 +13,6 @@ from chaos.toxiproxy.toxics import KINDS
 
 QUICK = settings(
     max_examples=120,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 INTEGERS = st.one_of(st.integers(-10, 10), st.integers(), st.just(2**63 - 1), st.just(-(2**63)))
@@ -79,16 +78,24 @@ def test_toxic_bodies(api, peers, body: Any, change: Any, payload: bytes) -> Non
     assert api("GET", "/proxies/p")[1]["toxics"] == []
 
 
+def _shown(api, body: dict[str, Any]) -> tuple[int, Any]:
+    """The proxy; one that was made with an expiry may open by itself between two looks."""
+    status, shown = api("GET", "/proxies/p")
+    if "expires_in_ms" in body and isinstance(shown, dict):
+        shown = {name: value for name, value in shown.items() if name != "enabled"}
+    return status, shown
+
+
 @QUICK
 @given(body=proxy_bodies(), change=proxy_bodies(), many=st.lists(proxy_bodies(), max_size=3))
 def test_proxy_bodies(api, body: Any, change: Any, many: Any) -> None:
     """Any proxy, change and list is answered, and never half done."""
     assert api("POST", "/proxies", body)[0] in (201, 400, 409, 500)
-    before = api("GET", "/proxies/p")
+    before = _shown(api, body)
     status, _ = api("PATCH", "/proxies/p", change)
     assert status in (200, 400, 404, 500)
     if status != 200:
-        assert api("GET", "/proxies/p") == before
+        assert _shown(api, body) == before
     assert api("POST", "/populate", many)[0] in (201, 400, 500)
     assert api("POST", "/reset")[0] in (204, 500)
     api.clean()

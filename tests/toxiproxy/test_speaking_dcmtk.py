@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,13 +11,13 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from tests import dcmtk
 from tests.conditions import until
+from tests.ports import free_port
 
 SEND_S = 20.0
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("storescu") and shutil.which("storescp")), reason="dcmtk is not installed"
-)
+pytestmark = dcmtk.needed("storescu", "storescp")
 
 
 def image(folder: Path, number: int) -> str:
@@ -38,11 +37,6 @@ def image(folder: Path, number: int) -> str:
     return str(path)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     with socket.socket() as wire:
         return wire.connect_ex(("127.0.0.1", port)) == 0
@@ -54,7 +48,7 @@ def archive(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     port, folder = free_port(), tmp_path / "stored"
     folder.mkdir()
     program = subprocess.Popen(
-        ["storescp", "-od", str(folder), str(port)],
+        [str(dcmtk.program("storescp")), "-od", str(folder), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -67,12 +61,12 @@ def archive(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 @pytest.fixture
 def send(api, archive, tmp_path: Path) -> Callable[[int], tuple[int, str]]:
     """Sends that many images with storescu through proxy `p`: exit code and what it said."""
-    port = api.proxy(f"127.0.0.1:{archive[0]}")
+    port, storescu = api.proxy(f"127.0.0.1:{archive[0]}"), str(dcmtk.program("storescu"))
 
     def sent(count: int) -> tuple[int, str]:
         files = [image(tmp_path, number) for number in range(1, count + 1)]
         done = subprocess.run(
-            ["storescu", "-v", "-nh", "-td", "2", "127.0.0.1", str(port), *files],
+            [storescu, "-v", "-nh", "-td", "2", "127.0.0.1", str(port), *files],
             capture_output=True, text=True, timeout=SEND_S, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr

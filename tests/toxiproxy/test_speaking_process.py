@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -141,11 +142,10 @@ def test_a_late_acknowledgement_comes_after_the_senders_patience(api, peers, exa
     api.toxic("mllp", action="delay", delay=300)
     client.sendall(message("1"))
     exactly(peer, len(message("1")))
+    began = time.monotonic()
     peer.sendall(acknowledgement("1"))
-    client.settimeout(0.25)
-    with pytest.raises(TimeoutError):
-        client.recv(1)
     assert exactly(client, len(acknowledgement("1"))) == acknowledgement("1")
+    assert time.monotonic() - began >= 0.3
 
 
 def test_a_request_is_refused_in_the_servers_place(api, peers) -> None:
@@ -175,7 +175,7 @@ def test_another_protocol_passes_and_is_said(api, peers, exactly) -> None:
 def test_a_speaking_toxic_expires_and_its_record_stays(api, peers, exactly) -> None:
     """Gone by itself from open connections, too; what it did can still be asked."""
     client, peer = peers.pair()
-    api.toxic("mllp", action="drop", every=1, expires_in_ms=200)
+    api.toxic("mllp", action="drop", every=1, expires_in_ms=2000)
     client.sendall(message("1"))
     exactly(peer, len(message("1")))
     peer.sendall(acknowledgement("1"))
@@ -240,11 +240,11 @@ def test_a_proxy_that_two_closed_opens_when_the_last_lets_go(api) -> None:
 def test_each_closing_expires_on_its_own(api) -> None:
     """The first one's time ends nothing while the second one's runs."""
     api.proxy("127.0.0.1:9")
-    api("POST", "/proxies/p", {"enabled": False, "by": "a", "expires_in_ms": 100})
-    api("POST", "/proxies/p", {"enabled": False, "by": "b", "expires_in_ms": 400})
-    assert until(lambda: api("GET", "/proxies/p")[1]["closed_by"] == ["b"])
+    api("POST", "/proxies/p", {"enabled": False, "by": "a", "expires_in_ms": 500})
+    api("POST", "/proxies/p", {"enabled": False, "by": "b", "expires_in_ms": 4000})
+    assert until(lambda: api("GET", "/proxies/p")[1].get("closed_by") == ["b"])
     assert closed(api)
-    assert until(lambda: api("GET", "/proxies/p")[1]["enabled"])
+    assert until(lambda: api("GET", "/proxies/p")[1]["enabled"], 10)
 
 
 def test_a_plain_enable_opens_for_all(api) -> None:

@@ -50,7 +50,7 @@ def test_toxics(stock, peers, exactly, ending) -> None:
 
     proxy.add_toxic(name="slow", type="latency", attributes={"latency": 100, "jitter": 0})
     assert proxy.get_toxic("slow").attributes == {"latency": 100, "jitter": 0}
-    assert 100 <= round_trip_ms() < 160
+    assert 100 <= min(round_trip_ms() for _ in range(5)) < 160
     assert proxy.destroy_toxic("slow") is True
     proxy.add_toxic(type="limit_data", attributes={"bytes": 10})
     client = peers.dial(port)
@@ -58,7 +58,7 @@ def test_toxics(stock, peers, exactly, ending) -> None:
     assert ending(client)[:2] == ("EOF", b"x" * 10)
     stock.reset()
     assert proxy.toxics() == {}
-    assert round_trip_ms() < 60
+    assert min(round_trip_ms() for _ in range(5)) < 60
 
 
 def test_down(stock, peers, ending) -> None:

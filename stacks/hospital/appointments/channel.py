@@ -31,6 +31,7 @@ from stacks.hospital.pages import Page, export, instant
 from stacks.hospital.records import Record
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store, StoreError
+from stacks.hospital.unstored import unstored
 from stacks.hospital.web import JSON, NDJSON, Face, Refusal, Request, Response, Route, answer
 from stacks.hospital.wire.hl7 import Appointment, Header, Hl7Error, parse
 from stacks.hospital.wire.intake import Intake
@@ -74,7 +75,7 @@ class Channel:
             await self.book.hear(message)
         except StoreError as error:
             self.log.warn_once_per(10.0, "store_not_writable", reason=str(error))
-            raise Hl7Error("207", "the channel cannot keep it now; send it again") from None
+            raise unstored(error, "the channel cannot keep it now; send it again") from None
         except Hl7Error as error:
             if error.code == "205":
                 await self.book.contradicted()

@@ -228,7 +228,8 @@ def newest(
 
 
 def _said(row: tuple[Any, ...]) -> Said:
-    return Said(*row[:-1], moved_before=bool(row[-1]))
+    values = (*row[:-1], bool(row[-1]))
+    return Said(*values)
 
 
 def _count(

@@ -23,6 +23,7 @@ from stacks.hospital.courier import Courier
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import StoreError
+from stacks.hospital.unstored import unstored
 from stacks.hospital.web import Face, run
 from stacks.hospital.wire.hl7 import Adt, Header, Hl7Error, parse
 from stacks.hospital.wire.intake import Intake, Refusal
@@ -45,7 +46,7 @@ class Feed:
             await self._agenda.take_adt(message)
         except (StoreError, LogError) as error:
             self._log.warn_once_per(10.0, "store_not_writable", reason=str(error))
-            raise Hl7Error("207", "scheduling cannot keep it now; send it again") from None
+            raise unstored(error, "scheduling cannot keep it now; send it again") from None
 
     def _refused(self, refusal: Refusal) -> None:
         self._log.warn(

@@ -31,6 +31,7 @@ from stacks.hospital.courier import Courier
 from stacks.hospital.gam_request import same_key
 from stacks.hospital.health import Degraded
 from stacks.hospital.pages import export, instant
+from stacks.hospital.snapshot import snapshot_route
 from stacks.hospital.web import JSON, Refusal, Request, Response, Route, answer, body
 
 DECISION_S = 20.0  # thousands of appointments in one transaction
@@ -171,8 +172,7 @@ class Desk:
         return answer({"destinations": {ENGINE: line}, "parked": parked}, media_type=JSON)
 
     async def everything(self, _: Request) -> Response:
-        search = self._search
-        return export(search.appointment_records, search.slot_records, search.task_records)
+        return export(*self._search.pages())
 
     async def ready(self) -> None:
         """Health of the way out: an engine that is away is a declared degraded mode."""
@@ -206,6 +206,7 @@ class Desk:
             Route("/restore", self.restore, methods=["POST"]),
             Route("/queues", self.queues),
             Route("/export", self.everything),
+            snapshot_route(self._agenda.store),
         ]
 
 

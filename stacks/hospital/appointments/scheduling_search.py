@@ -26,7 +26,7 @@ from stacks.hospital.appointments.slots import (
     slot_of,
     slot_resource,
 )
-from stacks.hospital.pages import LIMIT_MAX, number
+from stacks.hospital.pages import LIMIT_MAX, Page, number
 from stacks.hospital.records import Record
 from stacks.hospital.store import Store
 from stacks.hospital.web import Refusal, Request
@@ -129,6 +129,10 @@ class Search:
         return found[:count], found[count - 1][0] if len(found) > count > 0 else 0, total
 
     # -- export -----------------------------------------------------------------------------------
+
+    def pages(self) -> tuple[Page, ...]:
+        """The export: appointments, slots, rebooking tasks. Raises: StoreError."""
+        return self.appointment_records, self.slot_records, self.task_records
 
     def appointment_records(self, after: int, limit: int) -> tuple[list[Record], int]:
         """Kind `appointment`, with its status, version and digest."""

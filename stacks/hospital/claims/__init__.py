@@ -22,6 +22,7 @@ from stacks.hospital.claims.appointments import (
     PatientsTold,
     ProtectedCareKept,
 )
+from stacks.hospital.claims.backups import BackupRestores, DamageFound
 from stacks.hospital.claims.continuity import ElectiveShedFirst, RestUnaffected, SpareTakesOver
 from stacks.hospital.claims.copy import CopyMarked, CopyRecent
 from stacks.hospital.claims.imaging import (
@@ -32,6 +33,8 @@ from stacks.hospital.claims.imaging import (
 from stacks.hospital.claims.integrity import NobodyMixedUp, NothingLost, NothingTwice, OneTruth
 from stacks.hospital.claims.laboratory import AnalysersWork, CriticalReachesCarer, UrgentTimely
 from stacks.hospital.claims.record import ChartReadable, OrdersAccepted, OrdersDelivered
+from stacks.hospital.claims.recovery import NormalIsNormal, StagedReturn
+from stacks.hospital.claims.refusals import BadInputRefused
 
 CATALOGUE: Mapping[str, Callable[[Need], Claim]] = {
     "RA-1": ChartReadable,
@@ -52,19 +55,27 @@ CATALOGUE: Mapping[str, Callable[[Need], Claim]] = {
     "IN-2": NothingTwice,
     "IN-3": NobodyMixedUp,
     "IN-4": OneTruth,
+    "IN-5": DamageFound,
+    "BI-1": BadInputRefused,
     "PR-1": ElectiveShedFirst,
     "PR-2": ProtectedCareKept,
+    "BK-1": BackupRestores,
     "FO-1": SpareTakesOver,
     "FO-2": RestUnaffected,
+    "RE-1": StagedReturn,
+    "RE-2": NormalIsNormal,
 }
 """Claim id → its class; the first parameter of each is `need`."""
 
 
-def claims(need: Callable[[str], Need], *ids: str, quiet: str = "") -> tuple[Claim, ...]:
+def claims(
+    need: Callable[[str], Need], *ids: str, quiet: str = "", independent: tuple[str, ...] = ()
+) -> tuple[Claim, ...]:
     """The claims of these ids (all when none is named), each with the evidence `need(id)` asks.
 
     `quiet`: why PR-1 may hold although nothing had to be shed (a crash that leaves capacity
-    enough); its verdict repeats the reason. Raises KeyError that names the known ids.
+    enough); its verdict repeats the reason. `independent`: services of which FO-2 wants evidence
+    one by one. Raises KeyError that names the known ids.
     """
     unknown = [i for i in ids if i not in CATALOGUE]
     if unknown:
@@ -74,22 +85,29 @@ def claims(need: Callable[[str], Need], *ids: str, quiet: str = "") -> tuple[Cla
         unshed = Need(claim=1, asked=0, why=quiet)
         chosen = [replace(c, shed=unshed) if isinstance(c, ElectiveShedFirst) else c
                   for c in chosen]  # fmt: skip
+    if independent:
+        chosen = [replace(c, named=independent) if isinstance(c, RestUnaffected) else c
+                  for c in chosen]  # fmt: skip
     return tuple(chosen)
 
 
 __all__ = [
     "CATALOGUE",
     "AnalysersWork",
+    "BackupRestores",
+    "BadInputRefused",
     "ChannelsAgree",
     "ChartReadable",
     "CopyMarked",
     "CopyRecent",
     "CriticalReachesCarer",
+    "DamageFound",
     "ElectiveShedFirst",
     "EmergencyImagesReadable",
     "EveryoneCalledBack",
     "ImagesKept",
     "NobodyMixedUp",
+    "NormalIsNormal",
     "NothingLost",
     "NothingTwice",
     "OneTruth",
@@ -100,6 +118,7 @@ __all__ = [
     "ProtectedCareKept",
     "RestUnaffected",
     "SpareTakesOver",
+    "StagedReturn",
     "UrgentTimely",
     "claims",
 ]

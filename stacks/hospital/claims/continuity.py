@@ -6,14 +6,17 @@ They refuse to praise a spare that was not needed, and order in a hospital that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
-from chaos.claims.back import BackWithin
-from chaos.claims.evidence import together
+from chaos.claims.back import TAKES_AWAY, BackWithin
+from chaos.claims.evidence import cited, clock_time, count, together
 from chaos.claims.shed import ShedInOrder
 from chaos.claims.unaffected import Unaffected
 from chaos.journal.history import History
-from chaos.verdict import Need, Verdict
-from stacks.hospital.claims.places import ARCHIVES, DATABASES, SCHEDULING, stands, there
+from chaos.journal.spans import Injection
+from chaos.verdict import Finding, Need, Verdict
+from stacks.hospital.claims.incidents import incidents, polls
+from stacks.hospital.claims.places import ARCHIVES, DATABASES, INCIDENT, SCHEDULING, stands, there
 
 NODES = ("ehr-a", "ehr-b")
 RECORD_WRITES = (
@@ -79,7 +82,8 @@ class SpareTakesOver:
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        hit = {target for fault in history.injections for target in fault.targets}
+        lost = (fault for fault in history.injections if fault.kind in TAKES_AWAY)
+        hit = {target for fault in lost for target in fault.targets}
         archives, need, parts = there(history, ARCHIVES), self.need, []
         record = bool(hit & {*DATABASES, *NODES}) or not hit & set(archives)
         if record and any(stands(history, node) for node in DATABASES):
@@ -107,17 +111,21 @@ class RestUnaffected:
     """FO-2. Services that no fault hits (administration, analysers, website, call centre,
     scheduling) fail at most 0.1 percentage points more often than before the faults, and their p95
     is at most twice the former (delays under 0.25 s, which nobody notices, count as none; machine
-    bounds, never scaled). Minimum evidence: 1,000 requests during the faults. Source: S
-    (Saint-Étienne)."""
+    bounds, never scaled). Where an incident system stands, a stop on purpose is announced before it
+    begins (in an incident of its own, or in the one that goes on); that it drains, IN-1 says.
+    `named`: services that the experiment declares independent by name; each is judged alone,
+    also where a fault hits it after all, and needs requests of its own before and during the
+    faults. Minimum evidence: 1,000 requests during the faults. Source: S (Saint-Étienne)."""
 
     need: Need = field(default=Need.full(1_000))
+    named: tuple[str, ...] = ()
     id: str = "FO-2"
     statement: str = "The rest is unaffected."
     window: str = "fault"
 
     def judge(self, history: History) -> Verdict:
         """Pure: the same history always gives the same verdict."""
-        return Unaffected(
+        rest = Unaffected(
             self.id,
             self.statement,
             self.need,
@@ -125,4 +133,31 @@ class RestUnaffected:
             untimed=("specimen.result",),
             alike=ALIKE,
             lawful=SLOT_GONE,
+            named=self.named,
         ).judge(history)
+        stops = [fault for fault in history.injections if fault.kind == "stop"]
+        if not stops or not stands(history, INCIDENT):
+            return rest
+        return together(self.id, self.statement, [rest, self._announced(history, stops)])
+
+    def _announced(self, history: History, stops: list[Injection]) -> Verdict:
+        """Every deliberate stop was published before it began."""
+        planned = [(said, one) for one in incidents(history) for said in one.stops]
+        finding, reason = Finding.HELD, f"{count(len(stops), 'stop')} on purpose, each announced."
+        silent = [
+            (fault, name) for fault in stops for name in fault.targets
+            if not any(
+                name in said.names and said.at < fault.began < one.end(inf)
+                for said, one in planned
+            )
+        ]  # fmt: skip
+        if silent and not polls(history):
+            finding, reason = Finding.INCONCLUSIVE, "Nobody looked at what was announced."
+        elif silent:
+            fault, name = silent[0]
+            at = clock_time(history, fault.began)
+            finding = Finding.BROKEN
+            reason = f"{name} was stopped on purpose at {at}, and nobody had announced it."
+        lines = cited(history, [fault for fault, _ in silent],
+                      [said.place for said, _ in planned])  # fmt: skip
+        return Verdict(self.id, self.statement, finding, reason, 0, 0, lines)

@@ -217,10 +217,10 @@ class CopyMarked:
         )
         broken = [
             f"{count(len(items), one)} {what}" for items, one, what in (
-                (accepted, "attempt to write into the copy was", "answered as if it had worked."),
-                (mute, "refusal of the copy", "gave no reason."),
-                (stored, "write that was tried on the copy", "lies in a store."),
-                (bare, "answer of the copy", "lacked READ-ONLY or the as-of time."),
+                (accepted, "attempt", "to write into the copy seemed to have worked."),
+                (mute, "refusal", "by the copy gave no reason."),
+                (stored, "write", "made to the copy and found in a store."),
+                (bare, "answer", "of the copy lacked READ-ONLY or the as-of time."),
             ) if items
         ]  # fmt: skip
         if broken:

@@ -25,9 +25,10 @@ from chaos.claims.evidence import (
     together,
     warmup_spans,
 )
-from chaos.claims.kept import Home, WritesKept
+from chaos.claims.kept import WritesKept
 from chaos.journal.history import History
 from chaos.journal.ops import Op
+from chaos.systems import Home
 from chaos.verdict import Finding, Need, Verdict
 from stacks.hospital.claims.places import ENGINE, FINAL, RESULT_AFTER_S
 

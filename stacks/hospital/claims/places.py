@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chaos.claims.kept import Home
 from chaos.journal.history import History
 from chaos.journal.ops import Op
+from chaos.systems import Home
 
 DATABASES = ("ehr-db-a", "ehr-db-b")
 ARCHIVES = ("pacs-a", "pacs-b")
 MODALITIES, ROUTER, RIS = "modalities", "dicom-router", "ris"
-SCHEDULING = "scheduling"
+SCHEDULING, INCIDENT = "scheduling", "incident"
 CHANNELS: Mapping[str, str] = {
     "website": "the website",
     "callcentre": "the call centre",
@@ -27,8 +27,9 @@ ENGINE = ("engine",)
 """The store that shows what is still on its way between systems (images: the router)."""
 STORES = (
     *DATABASES, "lis", "analysers", "gam", *ARCHIVES, MODALITIES, RIS, SCHEDULING, *CHANNELS,
+    "billing",
 )  # fmt: skip
-LABELS = ("analysers", MODALITIES, *ARCHIVES, "emergency-viewer", ROUTER, *CHANNELS)
+LABELS = ("analysers", MODALITIES, *ARCHIVES, "emergency-viewer", ROUTER, *CHANNELS, "billing")
 """Stores that keep the patient as he was called then, and never hear of a merge."""
 CALLED_OFF, CANCELLED = "appointment.calledoff", "cancelled"
 FINAL = ("final", "corrected")
@@ -74,10 +75,12 @@ HOMES: Mapping[str, tuple[Home, ...]] = {
     "encounter.create": (
         Home("gam", "encounter", same_value=False),
         *_told("encounter", *DATABASES),
+        *_told("charge", "billing"),
     ),
     "encounter.finish": (
         Home("gam", "encounter", statuses=("finished",), same_value=False),
         *_told("encounter", *DATABASES, statuses=("finished",)),
+        *_told("stay", "billing"),
     ),
     "specimen.load": (
         Home("analysers", "specimen", same_value=False),
@@ -107,7 +110,7 @@ FILED: Mapping[str, tuple[str, ...]] = {
     "medication.create": ("medication",),
     "administration.create": ("administration",),
     "observation.create": ("observation",),
-    "encounter.create": ("encounter",),
+    "encounter.create": ("encounter", "charge", "stay"),
     "specimen.load": ("specimen", "report"),
     "imaging.order": ("order",),
     "study.view": ("study", "match"),

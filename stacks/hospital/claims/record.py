@@ -16,6 +16,8 @@ VITAL = ("P0", "P1")
 """Vital emergencies and inpatients."""
 CHART_PATHS = ("ehr-a", "ehr-b", "ro-copy")
 """The sanctioned ways to a chart; primary or standby database behind the nodes."""
+CHART_GAP_S, ORDER_GAP_S = 300.0, 60.0
+"""The longest time without a chart, or without an order taken."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ChartReadable:
     def _served(self) -> Served:
         return Served(
             self.id, self.statement, "chart reads", ("chart.read",), VITAL, self.need,
-            at_least=0.99, within_s=5.0, gap_s=300.0, by_ward=True, right_subject=True,
+            at_least=0.99, within_s=5.0, gap_s=CHART_GAP_S, by_ward=True, right_subject=True,
             services=CHART_PATHS, window=self.window,
         )  # fmt: skip
 
@@ -62,7 +64,7 @@ class OrdersAccepted:
     def _served(self) -> Served:
         return Served(
             self.id, self.statement, "orders", ("order.create", "medication.create"), VITAL,
-            self.need, at_least=0.99, gap_s=60.0, pooled=True, window=self.window,
+            self.need, at_least=0.99, gap_s=ORDER_GAP_S, pooled=True, window=self.window,
         )  # fmt: skip
 
     def judge(self, history: History) -> Verdict:

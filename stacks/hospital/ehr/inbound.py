@@ -14,10 +14,11 @@ import psycopg
 from stacks.hospital import fhir, records
 from stacks.hospital.ehr import reports, store
 from stacks.hospital.ehr.node import Connection
-from stacks.hospital.ehr.pair import Pair, Unavailable, Unknown
+from stacks.hospital.ehr.pair import NotThisOne, Pair, Unavailable, Unknown
 from stacks.hospital.ehr.schema import Schema
 from stacks.hospital.ehr.store import Draft
 from stacks.hospital.log import Log, describe
+from stacks.hospital.unstored import NOTHING_CAN_BE, THIS_ONE_WAS_NOT
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import Frame
 
@@ -44,13 +45,15 @@ class Inbound:
             refusal = error
         except fhir.Invalid as error:
             refusal = hl7.Hl7Error("102", str(error))
-        except (Unavailable, Unknown) as error:
-            refusal = hl7.Hl7Error("207", str(error))
+        except (NotThisOne, Unknown) as error:
+            refusal = hl7.Hl7Error(THIS_ONE_WAS_NOT, str(error))
+        except Unavailable as error:
+            refusal = hl7.Hl7Error(NOTHING_CAN_BE, str(error))
         except psycopg.DataError as error:
             refusal = hl7.Hl7Error("102", describe(error))
         except Exception as error:
             self._log.defect("message_failed", error, control_id=header.control_id)
-            refusal = hl7.Hl7Error("207", f"unexpected: {type(error).__name__}")
+            refusal = hl7.Hl7Error(THIS_ONE_WAS_NOT, f"unexpected: {type(error).__name__}")
         if refusal is not None:
             self._log.warn_once_per(
                 1.0,

@@ -5,6 +5,7 @@ It refuses to depend on the engine: an order is taken whenever the database take
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from stacks.hospital.ehr.pair import Unavailable
 from stacks.hospital.log import Log
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import MllpClient, MllpError
+from stacks.hospital.wire.writing import joined, msh_of
 
-DIRECT_S = 2.0
-"""How long the planted defects wait for the engine."""
+ASK_S = 2.0
+"""How long the planted defects wait for the engine's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,31 @@ def order_message(order: fhir.ServiceRequest, ward: str) -> Message | None:
     return Message(control_id, hl7.build(header, body))
 
 
-async def sent_directly(message: Message | None, client: MllpClient, log: Log) -> Message | None:
-    """What goes into the outbox: the message, unless a planted defect talks to the engine here."""
+async def for_outbox(message: Message | None, client: MllpClient, log: Log) -> Message | None:
+    """What goes into the outbox: the message, unless a planted defect finds the engine away."""
     if message is None or not (planted("order-not-sent") or planted("order-needs-engine")):
         return message
+    away = await _away(client)
+    if away and planted("order-needs-engine"):
+        raise Unavailable(f"the engine does not answer: {away}")
+    if away:
+        log.warn("order_not_sent", reason=away)
+        return None
+    return message
+
+
+async def _away(client: MllpClient) -> str:
+    """Planted defects only: why the engine does not answer a question that changes nothing. (The
+    order itself, written to a link whose other end is away, could arrive long after it was given
+    up: more than the defect is about.)"""
+    now = time.time()
+    header = hl7.Header(hl7.new_control_id(), sender=SENDER, receiver="ENGINE", at=now)
     try:
-        await client.send(message.payload, message.control_id, DIRECT_S)
+        async with asyncio.timeout(ASK_S):  # the wait for one's turn included
+            question = joined([msh_of(header, "NMQ^N01", hl7.to_timestamp(now))])
+            await client.send(question, header.control_id, ASK_S)  # "no such service" will do
+    except TimeoutError:
+        return "no answer in time"
     except MllpError as error:
-        if planted("order-needs-engine"):
-            raise Unavailable(f"the engine did not take the order: {error.reason}") from None
-        log.warn("order_not_sent", reason=error.reason)
-    return message if planted("order-needs-engine") else None
+        return error.reason
+    return ""

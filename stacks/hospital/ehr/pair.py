@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import psycopg
@@ -36,6 +37,15 @@ class Unavailable(Exception):
     """Not served; if it was a write, it did not happen."""
 
 
+class NotThisOne(Unavailable):
+    """The node refused this write, and may well take another one (too large, too slow)."""
+
+
+_NODE = ("08", "25", "53", "57P", "58")
+"""How SQLSTATE begins where the node itself is in trouble: connections, read-only, no room, being
+stopped, errors of its disk."""
+
+
 class Unknown(Exception):
     """A write was sent and its end was not seen: it may have happened or not."""
 
@@ -57,6 +67,7 @@ class Pair:
         self.nodes = [Node(name, address, log, self._announce, warm) for name, address in found]
         self._without_primary = False  # the last writer waited in vain
         self._writes = asyncio.Semaphore(WRITES)
+        self._stuck = False  # the last writer found no place among the writes in progress
 
     def _announce(self) -> None:
         self._changed.set()
@@ -154,19 +165,25 @@ class Pair:
         """The result of `work`, committed on the primary and confirmed by its standby.
 
         `work` may use one statement or `connection.transaction()`; outside a transaction each
-        statement commits by itself. Raises Unavailable (did not happen), Unknown (may have).
+        statement commits by itself. Raises Unavailable (did not happen, told at once where it is
+        no news that writes wait for the database), Unknown (may have).
         """
-        try:
-            async with asyncio.timeout(TAKE_S):
-                await self._writes.acquire()
-        except TimeoutError:
-            raise Unavailable(
-                f"{WRITES} writes already wait for the database; try again in a moment"
-            ) from None
+        await self._take_place()
         try:
             return await self._write(work)
         finally:
             self._writes.release()
+
+    async def _take_place(self) -> None:
+        """Among the writes in progress. Who waits holds a slot of the service, as in `writable`."""
+        if not (self._stuck and self._writes.locked()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TAKE_S):
+                    await self._writes.acquire()
+                self._stuck = False
+                return
+        self._stuck = True
+        raise Unavailable(f"{WRITES} writes already wait for the database; try again in a moment")
 
     async def _write(self, work: Work[T]) -> T:
         node = await self.writable()
@@ -198,7 +215,8 @@ class Pair:
             raise Unknown(f"{node.name} was lost during the write: {describe(error)}") from None
         if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
             node.suspect()
-            raise Unavailable(f"{node.name} refused the write: {describe(error)}") from None
+            kind = Unavailable if (error.sqlstate or "").startswith(_NODE) else NotThisOne
+            raise kind(f"{node.name} refused the write: {describe(error)}") from None
         return True
 
     async def close(self) -> None:

@@ -111,7 +111,7 @@ class Writing:
             return new
         message = orders.order_message(resource, ward)
         try:
-            message = await orders.sent_directly(message, self._engine, self._log)
+            message = await orders.for_outbox(message, self._engine, self._log)
         except Unavailable as error:
             raise Refusal(503, "transient", str(error), {"Retry-After": "2"}) from None
         if message is None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from stacks.hospital.bugs import planted
 from stacks.hospital.health import Unready
 from stacks.hospital.imaging.archive_commitment import Commitment
 from stacks.hospital.imaging.archive_index import Index, open_index
@@ -46,7 +47,11 @@ async def archive(settings: Settings, log: Log, kept_s: float | None = None) -> 
     store, index = open_index(settings.data_dir / "archive.db")
     commitment = Commitment(store, index, title, peers, log)
     desk = Desk(index, commitment, peers, asyncio.get_running_loop(), log)
-    scp = listen(Listening(title, settings.bind("dicom"), OFFERED, desk.handlers(), callers), log)
+    listening = Listening(
+        title, settings.bind("dicom"), OFFERED, desk.handlers(), callers,
+        any_title=planted("any-title"),
+    )  # fmt: skip
+    scp = listen(listening, log)
     log.info(
         "dicom_listening", title=title, dicom=str(settings.bind("dicom")), images=index.size()[1]
     )

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any
 
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from stacks.hospital.imaging.dicom_terms import (
@@ -44,20 +42,37 @@ from stacks.hospital.imaging.dicom_terms import (
 )
 from stacks.hospital.imaging.instances import Encoded
 from stacks.hospital.imaging.listening import Listening, Scp, listen
+from stacks.hospital.imaging.replies import keep_replies
+from stacks.hospital.imaging.storing import AssociationLost, store
 from stacks.hospital.log import describe
 from stacks.hospital.settings import Address
 
+REJECTIONS = {
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognized",
+    (1, 7): "called AE title not recognized",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+"""(source, reason) of an A-ASSOCIATE-RJ → its words."""
+REFUSED_CONTEXTS = {
+    1: "user rejection",
+    2: "no reason (provider rejection)",
+    3: "abstract syntax not supported",
+    4: "transfer syntaxes not supported",
+}
+"""Result of a presentation context → its words."""
+
 
 class AssociationError(Exception):
-    """No association came about; the text says why. `refused`: the peer itself said no."""
+    """No association came about; the text says why. `refused`: the peer itself said no, in
+    `terms`: its answer in DICOM's own words."""
 
-    def __init__(self, text: str, *, refused: bool = False) -> None:
+    def __init__(self, text: str, *, refused: bool = False, terms: str = "") -> None:
         super().__init__(text)
-        self.refused = refused
-
-
-class AssociationLost(Exception):
-    """The association broke or the peer did not answer in time: the outcome is unknown."""
+        self.refused, self.terms = refused, terms
 
 
 def associate(
@@ -85,16 +100,35 @@ def associate(
     except (OSError, ValueError, RuntimeError) as error:
         raise AssociationError(f"{called} at {where}: {describe(error)}") from None
     if open_.is_established:
+        keep_replies(open_)
         return open_
     if open_.is_rejected:
         answer = open_.acceptor.primitive
         reason = getattr(answer, "reason_str", "no reason given")
-        raise AssociationError(f"{called} at {where} rejects us: {reason}", refused=True)
+        raise AssociationError(
+            f"{called} at {where} rejects us: {reason}", refused=True, terms=rejection(answer)
+        )
     if open_.acceptor.primitive is not None:
         raise AssociationError(
-            f"{called} at {where} accepts none of our presentation contexts", refused=True
-        )
+            f"{called} at {where} accepts none of our presentation contexts", refused=True,
+            terms="; ".join(dict.fromkeys(map(refused_context, open_.rejected_contexts))),
+        )  # fmt: skip
     raise AssociationError(f"{called} at {where} cannot be reached or does not answer")
+
+
+def rejection(answer: Any) -> str:
+    """An A-ASSOCIATE-RJ as the standard numbers and words it (PS3.8 9.3.4)."""
+    result, source, reason = (
+        int(getattr(answer, one, None) or 0) for one in ("result", "result_source", "diagnostic")
+    )
+    words = REJECTIONS.get((source, reason), "no reason given")
+    return f"A-ASSOCIATE-RJ result {result} source {source} reason {reason}: {words}"
+
+
+def refused_context(context: PresentationContext) -> str:
+    """A presentation context that was not accepted, in the standard's words (PS3.8 9.3.3.2)."""
+    words = REFUSED_CONTEXTS.get(context.result or 0, f"result {context.result}")
+    return f"presentation context rejected: {words}"
 
 
 @contextmanager
@@ -120,46 +154,6 @@ def association(
         raise
     if open_.is_established:
         open_.release()
-
-
-def store(open_: Association, encoded: Encoded, message_id: int = 1) -> int:
-    """C-STORE the data set's own bytes, not re-encoded; returns the peer's status.
-
-    Raises: AssociationLost (unknown whether it is stored: send it again), ValueError when the peer
-    did not accept this SOP class with this transfer syntax.
-    """
-    context = next(
-        (
-            one.context_id
-            for one in open_.accepted_contexts
-            if one.abstract_syntax == encoded.sop_class
-            and one.transfer_syntax[0] == encoded.transfer_syntax
-        ),
-        None,
-    )
-    if context is None:
-        raise ValueError(
-            f"{open_.acceptor.ae_title} accepts no {encoded.sop_class} in {encoded.transfer_syntax}"
-        )
-    request = C_STORE()
-    request.MessageID = message_id % 65_536
-    request.AffectedSOPClassUID = encoded.sop_class
-    request.AffectedSOPInstanceUID = encoded.sop_uid
-    request.Priority = 0x0002
-    request.DataSet = BytesIO(encoded.data)
-    if not open_.is_established:
-        raise AssociationLost("the association is closed")
-    open_._reactor_checkpoint.clear()  # the answer is ours, not the reactor's
-    try:
-        open_.dimse.send_msg(request, context)
-        _, answer = open_.dimse.get_msg(block=True)
-    finally:
-        open_._reactor_checkpoint.set()
-    if answer is None or not isinstance(answer, C_STORE) or not answer.is_valid_response:
-        if open_.is_established:
-            open_.abort()
-        raise AssociationLost(f"no answer to the C-STORE of {encoded.sop_uid}")
-    return int(answer.Status or 0)
 
 
 def received(event: Any) -> Encoded:
@@ -196,6 +190,7 @@ __all__ = [
     "known_peers",
     "listen",
     "received",
+    "refused_context",
     "storage_contexts",
     "store",
     "title_of",

@@ -104,6 +104,12 @@ def parts(content_type: str, body: bytes) -> Iterator[tuple[dict[str, str], byte
 
 def images_of(study: Study, content_type: str, body: bytes) -> Iterator[Instance]:
     """The images in a WADO-RS answer of a study. Raises: DicomWebError."""
+    for one, _ in files_of(study, content_type, body):
+        yield one
+
+
+def files_of(study: Study, content_type: str, body: bytes) -> Iterator[tuple[Instance, bytes]]:
+    """The same with the bytes of each file. Raises: DicomWebError."""
     for headers, content in parts(content_type, body):
         try:
             dataset = read_part10(content)
@@ -113,7 +119,7 @@ def images_of(study: Study, content_type: str, body: bytes) -> Iterator[Instance
         yield Instance(
             sop_uid, study_uid, study.patient, study.accession, pixel_digest(dataset),
             float(headers.get(STORED_AT, "0") or 0), str(dataset.get("PatientID", "") or ""),
-        )  # fmt: skip
+        ), content  # fmt: skip
 
 
 def studies(where: Address, **filters: str) -> list[Study]:
@@ -132,6 +138,17 @@ def instances(where: Address, **filters: str) -> Iterator[Instance]:
             found = _get(client, f"studies/{study.study_uid}", {}, ANY_SYNTAX)
             if found is not None:
                 yield from images_of(study, *found)
+
+
+def files(where: Address, study: Study) -> Iterator[tuple[Instance, bytes]]:
+    """Every image of one study with the bytes of its file; none when the study is gone.
+
+    Raises: DicomWebError.
+    """
+    with _client(where) as client:
+        found = _get(client, f"studies/{study.study_uid}", {}, ANY_SYNTAX)
+        if found is not None:
+            yield from files_of(study, *found)
 
 
 def _client(where: Address) -> httpx.Client:

@@ -47,6 +47,8 @@ class Listening:
     """Calling AE titles that are let in; None = anybody."""
     bounds: Bounds = USUAL
     max_associations: int = 64
+    any_title: bool = False
+    """Planted defect only: whatever AE title is called, this service answers."""
 
 
 class Scp:
@@ -85,7 +87,7 @@ def listen(listening: Listening, log: Log) -> Scp:
     _quieten(log)
     bounds = listening.bounds
     own = entity(listening.title, bounds)
-    own.require_called_aet = True
+    own.require_called_aet = not listening.any_title
     own.require_calling_aet = sorted(listening.callers or ())
     own.maximum_associations = listening.max_associations
 

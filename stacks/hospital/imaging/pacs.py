@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from stacks.hospital import bugs, settings
 from stacks.hospital.imaging import orthanc
 from stacks.hospital.imaging.archive import archive
+from stacks.hospital.imaging.orthanc_places import PLUGIN
 from stacks.hospital.log import Log, describe
 from stacks.hospital.settings import SettingsError
 from stacks.hospital.web import run
@@ -30,7 +31,7 @@ def kind(environment: Mapping[str, str], where: orthanc.Installed | None) -> str
     if asked == "orthanc":
         if where is None:
             raise SettingsError(
-                f"{VARIABLE}=orthanc, but Orthanc or its {orthanc.PLUGIN} is not installed;"
+                f"{VARIABLE}=orthanc, but Orthanc or its {PLUGIN} is not installed;"
                 " install orthanc and orthanc-dicomweb, or set PACS_KIND=archive"
             )
         return asked

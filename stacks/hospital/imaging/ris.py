@@ -24,6 +24,7 @@ from stacks.hospital.imaging.ris_dicom import Answers, open_for_scanners
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store, StoreError
+from stacks.hospital.unstored import unstored
 from stacks.hospital.web import Face, run
 from stacks.hospital.wire.hl7 import Adt, Header, Hl7Error, ImagingOrder, parse
 from stacks.hospital.wire.intake import Intake, Refusal
@@ -63,7 +64,7 @@ class Ris:
             await self.store.write(work)
         except StoreError as error:
             self.log.warn_once_per(10.0, "store_not_writable", reason=str(error))
-            raise Hl7Error("207", "radiology cannot store it now; send it again") from None
+            raise unstored(error, "radiology cannot store it now; send it again") from None
         except book.Conflict as error:
             raise Hl7Error("205", str(error)) from None
 

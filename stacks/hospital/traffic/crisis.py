@@ -17,7 +17,7 @@ from stacks.hospital.appointments.slots import SERVICES, slot_of
 from stacks.hospital.traffic import forms
 from stacks.hospital.traffic.callers import WRITE_PATIENCE_S, Ask, Callers
 from stacks.hospital.traffic.config import ConfigError
-from stacks.hospital.traffic.consoles import AT_CONSOLE
+from stacks.hospital.traffic.consoles import AT_CONSOLE, QUESTIONS
 from stacks.hospital.traffic.department import Act
 from stacks.hospital.traffic.http import Answer
 from stacks.hospital.traffic.people import Dice
@@ -124,7 +124,7 @@ class CrisisCell:
         answer = self._consoles.write(op, lambda: (service,), ask, attempt_s=RESTORE_S)
         if answer is not None:
             op.ok(str(answer.status), service)
-        return answer is not None
+        return answer is not None or (act.do in QUESTIONS and op.done)
 
 
 def arrivals_of(acts: tuple[CellAct, ...]) -> Iterator[Arrival]:

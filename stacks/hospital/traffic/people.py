@@ -89,7 +89,7 @@ def phone_of(mrn: str) -> str:
     bits = int.from_bytes(hashlib.sha256(mrn.encode()).digest()[:8], "big")
     dice = Dice(bits)
     numbered = re.search(r"\d+$", mrn)
-    landline = bool(numbered) and int(numbered[0]) % LANDLINE_EVERY == LANDLINE_AT
+    landline = numbered is not None and int(numbered[0]) % LANDLINE_EVERY == LANDLINE_AT
     last = "00" if landline else f"{1 + dice.below(99):02}"
     return f"+336{dice.below(10**6):06}{last}"
 

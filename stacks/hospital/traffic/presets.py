@@ -63,7 +63,7 @@ PROBES: Mapping[tuple[str, str], float] = {
     ("patient.update", "P1"): 4.0,  # FO-2: a baseline of administration in a short warm-up
     ("encounter.finish", "P3"): 0.4,
     ("encounter.finish", "P1"): 0.2,
-    ("duplicate", "P3"): 0.08,
+    ("duplicate", "P3"): 0.25,  # IN-3: merges in every window, also in the shortest
     ("copy.write", "P3"): 1.4,  # RA-3: 50
     ("back.office", "P4"): 0.2,
 }
@@ -89,7 +89,8 @@ MINIMUM: Mapping[str, int] = {
     "RA-1": 300, "RA-2": 10, "RA-3": 50, "OR-1": 300, "OR-2": 100, "RS-1": 500, "RS-2": 20,
     "RS-3": 100, "IN-1": 1_000, "IN-2": 1_000, "IN-3": 1_000, "IN-4": 20, "PR-1": 300, "FO-1": 5,
     "FO-2": 1_000, "IM-1": 500, "IM-2": 60, "IM-3": 30, "SC-1": 200, "SC-2": 200, "SC-3": 200,
-    "PR-2": 40,
+    "PR-2": 40, "BI-1": 30,
+    "BK-1": 100, "IN-5": 20, "RE-1": 5, "RE-2": 5,
 }  # fmt: skip
 # What more than one node can serve, per real second: a mass report reads the whole record.
 RUSH: Mapping[str, float] = {
@@ -206,7 +207,7 @@ PRESETS: Mapping[str, Preset] = {
                 "FO-2": (100, _SHORT), "RA-2": (3, _SHORT), "IN-4": (10, _SHORT),
                 "IM-1": (60, _SHORT), "IM-2": (6, _SHORT), "IM-3": (5, _SHORT),
                 "SC-1": (40, _FEWER), "SC-2": (30, _FEWER), "SC-3": (40, _FEWER),
-                "PR-2": (8, _SHORT),
+                "PR-2": (8, _SHORT), "BK-1": (40, _SHORT),
             },
             orders_ahead=30, bookings=80, outpatients=40, peak_instances=1_000,
         ),

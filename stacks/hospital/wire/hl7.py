@@ -1,4 +1,4 @@
-"""HL7 v2.5.1 messages of this hospital (ADT, OML, OMI, ORU, SIU, ACK) to and from values.
+"""HL7 v2.5.1 messages of this hospital (ADT, OML, OMI, ORU, SIU, DFT, ACK) to and from values.
 
     payload = build(Header(...), Order(...))        message = parse(payload)
     for reply in replies(message.header, refusal=None, sender="EHR"): ...
@@ -19,6 +19,7 @@ from stacks.hospital.wire.values import (
     Adt,
     Appointment,
     Body,
+    Charge,
     Header,
     ImagingOrder,
     Message,
@@ -30,8 +31,8 @@ from stacks.hospital.wire.values import (
 from stacks.hospital.wire.writing import build, build_ack, replies
 
 __all__ = [
-    "ACCEPTED", "FHIR_CLASS", "PATIENT_CLASS", "Ack", "Adt", "Appointment", "Body", "Header",
-    "Hl7Error", "ImagingOrder", "Message", "Order", "Report", "Value", "build", "build_ack",
-    "from_timestamp", "new_control_id", "parse", "parse_ack", "parse_header", "replies",
-    "rescue_header", "to_timestamp",
+    "ACCEPTED", "FHIR_CLASS", "PATIENT_CLASS", "Ack", "Adt", "Appointment", "Body", "Charge",
+    "Header", "Hl7Error", "ImagingOrder", "Message", "Order", "Report", "Value", "build",
+    "build_ack", "from_timestamp", "new_control_id", "parse", "parse_ack", "parse_header",
+    "replies", "rescue_header", "to_timestamp",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from stacks.hospital.wire.values import (
     ADT_EVENTS,
     APPOINTMENT_EVENTS,
     APPOINTMENT_STATUS,
+    CHARGE_QUANTITY_MAX,
     CONTROL_ID_MAX,
     FHIR_CLASS,
     HEAD_BYTES,
@@ -18,6 +19,7 @@ from stacks.hospital.wire.values import (
     Ack,
     Adt,
     Appointment,
+    Charge,
     Header,
     ImagingOrder,
     Message,
@@ -52,6 +54,8 @@ def parse(payload: bytes) -> Message:
         if header.event not in APPOINTMENT_EVENTS:
             raise Hl7Error("201", f"SIU event {header.event!r} is not supported")
         return Message(header, _appointment(header, segments))
+    if (header.kind, header.event) == ("DFT", "P03"):
+        return Message(header, _charge(segments))
     if header.kind == "ACK":
         return Message(header, _ack(segments))
     raise Hl7Error("200", f"message type {header.kind}^{header.event} is not supported")
@@ -189,6 +193,24 @@ def _appointment(header: Header, segments: Segments) -> Appointment:
         at=from_timestamp(_required(ais, 4, "start")),
         status=status, version=int(number), phone=pid.get(13), decision=sch.get(6),
     )  # fmt: skip
+
+
+def _charge(segments: Segments) -> Charge:
+    ft1, pid = segments.first("FT1"), segments.first("PID")
+    if ft1.get(6) != "CG":
+        raise Hl7Error("103", f"FT1-6 (transaction type) {ft1.get(6)[:8]!r} is not CG")
+    number = ft1.get(10) or "1"
+    plain = number.isascii() and number.isdecimal() and len(number) <= 4
+    if not plain or not 0 < int(number) <= CHARGE_QUANTITY_MAX:
+        raise Hl7Error("102", f"FT1-10 (quantity) {number[:16]!r} is not 1 to 9999")
+    return Charge(
+        charge=_required(ft1, 2, "transaction id"),
+        mrn=_required(pid, 3, "patient number"),
+        visit=_required(segments.first("PV1"), 19, "visit number"),
+        code=_required(ft1, 7, "transaction code"),
+        at=from_timestamp(_required(ft1, 4, "transaction date")),
+        quantity=int(number),
+    )
 
 
 def _ack(segments: Segments) -> Ack:

@@ -22,6 +22,7 @@ APPOINTMENT_STATUS = {  # SCH-25 (HL7 table 0278) -> FHIR
     "Booked": "booked", "Cancelled": "cancelled", "Complete": "fulfilled", "Noshow": "noshow",
 }  # fmt: skip
 FILLER_STATUS = {word: name for name, word in APPOINTMENT_STATUS.items()}
+CHARGE_QUANTITY_MAX = 9_999
 ACCEPTED = frozenset({"AA", "CA"})
 ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
 CRITICAL_FLAGS = frozenset({"HH", "LL"})
@@ -34,8 +35,8 @@ class Header:
     """MSH. `accept`/`application` are MSH-15/16: AL, NE, ER, SU or empty (original mode)."""
 
     control_id: str
-    kind: str = ""  # ADT, OML, OMI, ORU, SIU, ACK
-    event: str = ""  # A01, O21, O23, R01, S12
+    kind: str = ""  # ADT, OML, OMI, ORU, SIU, DFT, ACK
+    event: str = ""  # A01, O21, O23, R01, S12, P03
     sender: str = ""
     receiver: str = ""
     at: float = 0.0  # Unix seconds
@@ -151,6 +152,21 @@ class Appointment:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """One thing to be billed (DFT^P03, one FT1): what was done for whom, on which visit."""
+
+    charge: str
+    """FT1-2, unique: the same charge sent again is the same charge."""
+    mrn: str
+    visit: str
+    code: str
+    """What is charged, e.g. ADMISSION or STAY."""
+    at: float
+    """When it was done: Unix seconds, to the millisecond."""
+    quantity: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
     """An acknowledgement: MSA-1, MSA-2, MSA-3 and ERR-3."""
 
@@ -169,7 +185,7 @@ class Ack:
         return not self.accepted and self.error in TRANSIENT_ERRORS
 
 
-Body = Adt | Order | ImagingOrder | Report | Appointment | Ack
+Body = Adt | Order | ImagingOrder | Report | Appointment | Charge | Ack
 
 
 @dataclass(frozen=True, slots=True)

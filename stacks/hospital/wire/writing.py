@@ -1,4 +1,4 @@
-"""Values to HL7 v2.5.1 text: ADT, OML^O21, OMI^O23, ORU^R01, SIU, ACK; refuses to send anything."""
+"""Values to HL7 v2.5.1 text: ADT, OML, OMI, ORU, SIU, DFT, ACK; refuses to send anything."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stacks.hospital.wire.values import (
     STATUS_LETTER,
     Adt,
     Appointment,
+    Charge,
     Header,
     ImagingOrder,
     Order,
@@ -23,7 +24,9 @@ from stacks.hospital.wire.values import (
 )
 
 
-def build(header: Header, body: Adt | Order | ImagingOrder | Report | Appointment) -> bytes:
+def build(
+    header: Header, body: Adt | Order | ImagingOrder | Report | Appointment | Charge
+) -> bytes:
     """The message as UTF-8 bytes, without MLLP frame; kind and event follow from the body."""
     stamp = to_timestamp(header.at)
     if isinstance(body, Adt):
@@ -34,6 +37,8 @@ def build(header: Header, body: Adt | Order | ImagingOrder | Report | Appointmen
         kind, lines = "OMI^O23^OMI_O23", _imaging_lines(body, stamp)
     elif isinstance(body, Appointment):
         kind, lines = f"SIU^{body.event}^SIU_S12", _appointment_lines(body)
+    elif isinstance(body, Charge):
+        kind, lines = "DFT^P03^DFT_P03", _charge_lines(body, stamp)
     else:
         kind, lines = "ORU^R01^ORU_R01", _report_lines(body)
     return joined([msh_of(header, kind, stamp), *lines])
@@ -140,6 +145,16 @@ def _appointment_lines(one: Appointment) -> list[str]:
         f"AIL|1|{action}|{clinic}",
         f"ZAP|{one.version}",
     ]  # fmt: skip
+
+
+def _charge_lines(one: Charge, stamp: str) -> list[str]:
+    code = escape(one.code)
+    return [
+        f"EVN|P03|{stamp}",
+        _pid(one.mrn),
+        _pv1("", "", one.visit),
+        f"FT1|1|{escape(one.charge)}||{to_timestamp(one.at)}||CG|{code}^{code}^L|||{one.quantity}",
+    ]
 
 
 def _is_number(text: str) -> bool:

@@ -17,8 +17,9 @@ from stacks.hospital.log import Log
 from stacks.hospital.settings import Settings
 from stacks.hospital.wire.hl7 import Ack, Appointment, Header, build, new_control_id
 from stacks.hospital.wire.mllp import MllpClient
+from tests.ports import free_port
 
-from ..messages.stand import browser, free_port
+from ..messages.stand import browser
 
 AT = 1_800_000_000.0
 SPEED = 3600.0

@@ -10,8 +10,9 @@ from typing import Any
 
 from stacks.hospital.wire.hl7 import Ack, Adt, Appointment, Header, build, new_control_id
 from stacks.hospital.wire.mllp import MllpClient
+from tests.ports import free_port
 
-from ..programs import Engine, Program, free_port
+from ..programs import Engine, Program
 
 SYSTEM = "urn:hospital:appointment"
 AT = "2026-11-22T08:00:00.000+00:00"

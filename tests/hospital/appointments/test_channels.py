@@ -78,7 +78,7 @@ async def test_bad_messages_are_refused_in_the_terms_of_hl7(
             "200": build(Header(name, sender="GAM", at=AT), Adt("A08", "M1")),
             "201": good.replace(b"SIU^S12", b"SIU^S99"),
             "103": good.replace(b"Booked", b"Perhaps"),
-            "102": good.replace(b"510", b"5" * 200),
+            "102": good.replace(b"-510|", b"-" + b"5" * 200 + b"|"),
             "100": good.replace(b"\rAIS|", b"\rNTE|"),
             "101": good.replace(b"SCH|A1|A1|", b"SCH|||"),
         }
@@ -101,7 +101,7 @@ async def test_bad_messages_are_refused_in_the_terms_of_hl7(
 async def test_health_tells_a_silent_feed_and_its_age(tmp_path: Path, service: Service) -> None:
     """After an hour (hospital time) without news the feed's check is degraded with its age; news
     makes it well again."""
-    async with standing(service, tmp_path, speed=SILENT_S / 0.3) as stand:
+    async with standing(service, tmp_path, speed=SILENT_S / 2.0) as stand:
         await stand.tell(BOOKED)
         await stand.face.checks["feed"]()
         assert 0 <= (await stand.get("/feed"))["age_s"] < 5

@@ -31,7 +31,7 @@ def planted_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_callcentre_lags(tmp_path: Path, bug: str) -> None:
     """A call after the cancellation: with the defect `confirmed` is said, and `cancelled` only
     after twenty minutes of the hospital."""
-    async with standing(callcentre, tmp_path, speed=LAG_S / 0.4) as stand:
+    async with standing(callcentre, tmp_path, speed=LAG_S / 2.0) as stand:
         await stand.tell(BOOKED)
         await stand.until_says("A1", "confirmed")
         await stand.tell(CANCELLED)
@@ -78,7 +78,7 @@ async def test_sms_once(tmp_path: Path, bug: str) -> None:
 async def test_late_booking_wins(tmp_path: Path, bug: str) -> None:
     """An older booking that comes late, and the next scheduled print, overwrite the cancellation
     with the defect; without it the list goes on saying cancelled."""
-    async with standing(clinic_lists, tmp_path, speed=PRINT_S / 0.3) as stand:
+    async with standing(clinic_lists, tmp_path, speed=PRINT_S / 2.0) as stand:
         await stand.tell(BOOKED, CANCELLED)
         await stand.until_says("A1", "cancelled")
         printed = (await stand.get("/lists/dermatology"))["printed_at"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from stacks.hospital.wire.hl7 import Adt
+from tests.ports import free_port
 
-from ..programs import Engine, Program, free_port, until
+from ..programs import Engine, Program, until
 from .scheduling_stand import Clinic
 
 

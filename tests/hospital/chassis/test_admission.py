@@ -99,7 +99,7 @@ def test_waiting_is_bounded_in_time_and_number() -> None:
     """A full lane refuses at once, a waiting request after its time; both say when to come back."""
 
     async def work() -> None:
-        lanes = [Lane(1, 1, 0.02, 7)] * 5
+        lanes = [Lane(1, 1, 0.2, 7)] * 5
         admission, done = Admission(lanes), asyncio.Event()
         held = asyncio.create_task(hold(admission, 0, done))
         await settle()
@@ -110,7 +110,7 @@ def test_waiting_is_bounded_in_time_and_number() -> None:
                 pass
         assert refused.value.retry_after_s == 7
         assert "already wait" in str(refused.value)
-        assert "within 0.02 s" in await waiting
+        assert "within 0.2 s" in await waiting
         done.set()
         assert await held == "ok"
         assert admission.shed == [2, 0, 0, 0, 0]

@@ -12,6 +12,7 @@ import pytest
 from stacks.hospital import health
 from stacks.hospital.door import Door
 from stacks.hospital.log import Log
+from stacks.hospital.store import Unwritable
 from stacks.hospital.web import Face, Refusal, Request, Response, Route, answer, body
 
 
@@ -27,12 +28,17 @@ async def _fail(_: Request) -> Response:
     raise RuntimeError("secret detail")
 
 
+async def _full(_: Request) -> Response:
+    raise Unwritable("toy.db: database or disk is full; nothing was stored")
+
+
 def face(**checks: health.Check) -> Face:
     return Face(
         routes=[
             Route("/echo", _echo, methods=["POST"]),
             Route("/refuse", _refuse),
             Route("/fail", _fail),
+            Route("/full", _full),
         ],
         checks=checks,
     )
@@ -58,6 +64,7 @@ def opened(**checks: health.Check) -> Door:
     [
         ("GET", "/refuse", {}, 409, "conflict"),
         ("GET", "/fail", {}, 500, "exception"),
+        ("GET", "/full", {}, 503, "transient"),
         ("GET", "/nowhere", {}, 404, "not-found"),
         ("GET", "/echo", {}, 405, "not-supported"),
         ("POST", "/echo", {"X-Priority": "P9"}, 400, "value"),

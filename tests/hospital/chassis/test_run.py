@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[3]
 TOY = """
 import asyncio
@@ -42,13 +44,6 @@ async def toy(settings, log):
 
 run(toy)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(tmp_path: Path, port: int) -> dict[str, str]:

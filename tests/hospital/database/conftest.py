@@ -9,6 +9,8 @@ import pytest
 
 from .pair import A, B, Pair, until
 
+UP_S = 60.0  # the template included, which each test process builds once
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,16 +22,18 @@ def raised(tmp_path: Path, template: Path) -> Iterator[Callable[..., Pair]]:
     """A function that raises a pair (with a planted defect, if named) and waits until it is up."""
     pairs: list[Pair] = []
 
-    def raise_pair(bug: str = "", synchronous: bool = True, proxied: bool = False) -> Pair:
-        pair = Pair(tmp_path / "p", template, bug, proxied)
+    def raise_pair(
+        bug: str = "", synchronous: bool = True, proxied: bool = False, votes: str = "raft"
+    ) -> Pair:
+        pair = Pair(tmp_path / "p", template, bug, proxied, votes)
         pairs.append(pair)
         pair.start()
         if synchronous:
-            until("primary and synchronous standby", 30, pair.synchronous)
+            until("primary and synchronous standby", UP_S, pair.synchronous)
         else:
             until(
                 "primary and standby",
-                30,
+                UP_S,
                 lambda: pair.is_primary(A) and pair.rest(B, "/replica")[0] == 200,
             )
         with pair.connect() as connection:

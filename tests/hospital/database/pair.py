@@ -13,12 +13,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import psycopg
 
 from stacks.hospital import postgres
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 A, B, WITNESS = "ehr-db-a", "ehr-db-b", "ehr-db-witness"
@@ -33,12 +36,19 @@ Found = TypeVar("Found")
 
 
 class Forwarder:
-    """A link: forwards TCP both ways until it is cut (then it refuses and drops everything)."""
+    """A link: forwards TCP both ways until it is cut (then it refuses and drops everything).
+
+    Hushed it goes on accepting and keeps every connection open, but carries nothing.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
         self.passing = True
+        self.carried_bytes = 0
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,11 +59,21 @@ class Forwarder:
 
     def cut(self) -> None:
         self.passing = False
-        for end in list(self._open):
+        with self._lock:
+            ends = list(self._open)
+        for end in ends:
             _shut(end)
+
+    def hush(self) -> None:
+        self._flowing.clear()
+
+    def heal(self) -> None:
+        self.passing = True
+        self._flowing.set()
 
     def close(self) -> None:
         self.cut()
+        self._flowing.set()
         _shut(self._listener)
         self._listener.close()
 
@@ -71,19 +91,25 @@ class Forwarder:
                 near.close()
                 continue
             far.settimeout(None)
-            self._open |= {near, far}
+            with self._lock:
+                self._open |= {near, far}
+            if not self.passing:  # cut while it was dialled
+                _shut(near)
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
 
     def _pump(self, one: socket.socket, other: socket.socket) -> None:
         try:
             while data := one.recv(65536):
+                self._flowing.wait()
+                self.carried_bytes += len(data)
                 other.sendall(data)
         except OSError:
             pass
         for end in (one, other):
             _shut(end)
-        self._open -= {one, other}
+        with self._lock:
+            self._open -= {one, other}
 
 
 def _shut(end: socket.socket) -> None:
@@ -96,9 +122,19 @@ def _shut(end: socket.socket) -> None:
 class Pair:
     """Two database nodes and their witness; `kill` and friends reach a whole process tree."""
 
-    def __init__(self, folder: Path, template: Path, bug: str = "", proxied: bool = False) -> None:
-        self.folder, self.template, self.bug = folder, template, bug
-        self.addresses = _free_addresses([(s, p) for s, ports in PORTS.items() for p in ports])
+    def __init__(
+        self,
+        folder: Path,
+        template: Path,
+        bug: str = "",
+        proxied: bool = False,
+        votes: str = "raft",
+    ) -> None:
+        self.folder, self.template, self.bug, self.votes = folder, template, bug, votes
+        self.addresses = {
+            (service, port): ("127.0.0.1", free_port())
+            for service, ports in PORTS.items() for port in ports
+        }  # fmt: skip
         self.started: dict[str, subprocess.Popen[bytes]] = {}
         self.links: dict[tuple[str, str, str], Forwarder] = {}
         if proxied:
@@ -125,7 +161,7 @@ class Pair:
 
     def heal(self) -> None:
         for forwarder in self.links.values():
-            forwarder.passing = True
+            forwarder.heal()
 
     def environment(self, service: str) -> Mapping[str, str]:
         own = {
@@ -134,6 +170,7 @@ class Pair:
             "DATA_DIR": str(self.folder / service),
             "STACK_TEMPLATE": str(self.template),
             "HOSPITAL_BUG": self.bug,
+            "HOSPITAL_DCS": self.votes,
             "PYTHONPATH": str(ROOT),
         }
         for (other, port), (host, number) in self.addresses.items():
@@ -176,6 +213,17 @@ class Pair:
                     found.append(int(entry.name))
         return found
 
+    def callees(self, service: str) -> list[tuple[str, int]]:
+        """(host, port) of every connection of its processes; one that ends meanwhile has none."""
+        found = list[tuple[str, int]]()
+        for pid in self.processes(service):
+            with suppress(psutil.NoSuchProcess):
+                found += [
+                    (one.raddr.ip, one.raddr.port)
+                    for one in psutil.Process(pid).net_connections("tcp") if one.raddr
+                ]  # fmt: skip
+        return found
+
     def signal(self, service: str, number: signal.Signals) -> None:
         for pid in self.processes(service):
             try:
@@ -206,7 +254,11 @@ class Pair:
         return self.rest(service, "/primary")[0] == 200
 
     def synchronous(self, primary: str = A, standby: str = B) -> bool:
-        return self.is_primary(primary) and self.rest(standby, "/synchronous")[0] == 200
+        """Both say so: a standby that slept answers what it knew before."""
+        if not self.is_primary(primary) or self.rest(standby, "/synchronous")[0] != 200:
+            return False
+        members = (self.rest(primary, "/cluster")[1] or {}).get("members", ())
+        return any(one["name"] == standby and one["role"] == "sync_standby" for one in members)
 
     def connect(self, *services: str, options: str = "") -> psycopg.Connection[Any]:
         places = [self.addresses[s, "postgres"] for s in services or (A, B)]
@@ -259,11 +311,3 @@ def until(what: str, within_s: float, ask: Callable[[], Found | None]) -> Found:
 
 def _variable(prefix: str, *names: str) -> str:
     return "_".join((prefix, *names)).upper().replace("-", "_")
-
-
-def _free_addresses(wanted: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int]]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return {key: ("127.0.0.1", port) for key, port in zip(wanted, ports, strict=True)}

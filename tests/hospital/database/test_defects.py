@@ -10,7 +10,8 @@ import pytest
 
 from .pair import A, B, Pair, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+# Campaigns only: experiments show the same defects (tests/teeth).
+pytestmark = [pytest.mark.slow, pytest.mark.campaign, pytest.mark.timeout(180)]
 Raise = Callable[..., Pair]
 
 

@@ -20,7 +20,7 @@ START_S = 15.0
 def start(pair: Pair, service: str, **changed: str) -> tuple[int, list[str]]:
     """Exit status and stderr of a start that should fail."""
     data = pair.folder / service
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", f"stacks.hospital.{MODULES[service]}"], cwd=data,
         env={**pair.environment(service), **changed}, capture_output=True, text=True,
@@ -49,6 +49,34 @@ def test_a_taken_port_is_named(tmp_path: Path, service: str, port: str) -> None:
     assert (status, len(lines)) == (69, 1)
     assert "address already in use" in lines[0]
     assert str(pair.addresses[service, port][1]) in lines[0]
+
+
+@pytest.mark.parametrize("service", [A, WITNESS])
+def test_votes_that_the_disk_refuses_to_read_are_named(tmp_path: Path, service: str) -> None:
+    """Status 69 and one line with the Raft journal, instead of a traceback."""
+    pair = Pair(tmp_path / "p", tmp_path)
+    unreadable = pair.folder / service / "raft" / "votes.journal"
+    unreadable.mkdir(parents=True)  # no read of a folder succeeds, not even root's
+    status, lines = start(pair, service)
+    assert status == 69
+    assert [line for line in lines if str(unreadable) in line] == lines[-1:]
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize("service", [A, WITNESS])
+def test_a_machine_without_etcd_is_told_what_to_install(tmp_path: Path, service: str) -> None:
+    """HOSPITAL_DCS=etcd where no etcd is on the PATH: status 69 and one line with the package."""
+    pair = Pair(tmp_path / "p", tmp_path, votes="etcd")
+    status, lines = start(pair, service, PATH="/nowhere")
+    assert (status, len(lines)) == (69, 1)
+    assert "etcd-server" in lines[0]
+
+
+def test_an_unknown_store_of_votes_is_a_usage_error(tmp_path: Path) -> None:
+    """HOSPITAL_DCS=consul: status 64 and one line with the choices."""
+    status, lines = start(Pair(tmp_path / "p", tmp_path, votes="consul"), WITNESS)
+    assert (status, len(lines)) == (64, 1)
+    assert "raft and etcd" in lines[0]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root must step down")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,12 @@ from pathlib import Path
 import psycopg
 
 from stacks.hospital import postgres
+from tests.ports import free_port
 
 REPO = Path(__file__).parents[3]
 START_S = 20.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+SYNC_S = 30.0
+_SYNC = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
 
 
 def unprivileged(*command: str | Path) -> list[str]:
@@ -57,6 +51,7 @@ class Server:
             "shared_buffers": "16MB",
             "max_connections": 60,
             "wal_level": "replica",
+            "wal_keep_size": "64MB",  # as Patroni sets it: who reads log without a slot finds it
             "hot_standby": "on",
             "fsync": "off",
             "autovacuum": "off",
@@ -167,7 +162,17 @@ class Cluster:
         standby.start()
         self.primary.query("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
         self.primary.query("SELECT pg_reload_conf()")
+        self._in_step(standby)
         return standby
+
+    def _in_step(self, standby: Server) -> None:
+        """A standby answers before it streams; a commit before that would wait for it, and for
+        ever where a base backup lets the log go that the standby has yet to fetch."""
+        deadline = time.monotonic() + SYNC_S
+        while not self.primary.query(_SYNC):
+            if time.monotonic() > deadline or standby.process is None or standby.process.poll():
+                raise AssertionError(f"{standby.name} is not synchronous; see {standby.log}")
+            time.sleep(0.05)
 
     def promote(self) -> None:
         """Make the standby a primary that waits for nobody."""

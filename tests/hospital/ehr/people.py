@@ -20,8 +20,9 @@ import httpx
 from stacks.hospital import fhir
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import Frame, MllpServer
+from tests.ports import free_port
 
-from .cluster import REPO, free_port
+from .cluster import REPO
 
 WAIT_S = 15.0
 T = TypeVar("T")
@@ -50,7 +51,11 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     async def _answer(self, frame: Frame) -> Sequence[bytes]:
-        message = hl7.parse(frame.payload)
+        try:
+            message = hl7.parse(frame.payload)
+        except hl7.Hl7Error as unknown:
+            header = hl7.parse_header(frame.payload)
+            return hl7.replies(header, unknown, "ENGINE", application=False)
         if self.refuse is None:
             self.taken.append(message)
         return hl7.replies(message.header, self.refuse, "ENGINE", application=False)

@@ -14,7 +14,7 @@ from .people import Ehr, Engine, order, patient, until
 
 @pytest.mark.parametrize(
     ("bug", "lane_of"),
-    [("", (0, 1, 2, 3, 4)), ("shed-fifo", (0,) * 5), ("shed-urgent-first", (4, 3, 2, 1, 0))],
+    [("", (0, 1, 2, 3, 4)), ("shed-fifo", (2,) * 5), ("shed-urgent-first", (4, 3, 2, 1, 0))],
 )
 def test_lanes(bug: str, lane_of: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a planted defect gives a class the lane of another."""
@@ -42,9 +42,9 @@ def test_defects_at_order_entry(
     assert needy.post(order("P-4", "M-1")).status_code == 201
     until("the later order", lambda: "P-4" in engine.orders())
     until("an empty outbox", lambda: needy.client.get("/queues").json()["engine"]["depth"] == 0)
-    assert "P-3" not in engine.orders()
     assert forgetful.post(order("P-5", "M-1")).status_code == 201
-    assert "P-5" in engine.orders()
+    until("the order of a good hour", lambda: "P-5" in engine.orders())
+    assert "P-3" not in engine.orders()
 
 
 @pytest.mark.slow

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from stacks.hospital import fhir, records
 from stacks.hospital.ehr import asked, inbound, orders, reports
+from stacks.hospital.ehr.pair import NotThisOne, Pair, Unavailable
 from stacks.hospital.web import Refusal
 from stacks.hospital.wire import hl7
 
@@ -144,3 +148,26 @@ def test_movements_become_valid_resources() -> None:
         visit = {"status": "in-progress", "class": {"code": "AMB"}}
         visit |= inbound.encounter(adt, "M-1", 1.0)
         fhir.decode(json.dumps(visit).encode(), "Encounter")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.errors.DiskFull, Unavailable),
+        (psycopg.errors.IoError, Unavailable),
+        (psycopg.errors.ReadOnlySqlTransaction, Unavailable),
+        (psycopg.errors.AdminShutdown, Unavailable),
+        (psycopg.errors.ProgramLimitExceeded, NotThisOne),
+        (psycopg.errors.QueryCanceled, NotThisOne),
+    ],
+)
+def test_a_message_is_blamed_only_for_what_is_its_own(
+    error: type[psycopg.Error], kind: type[Unavailable]
+) -> None:
+    """A full or broken disk refuses whatever comes; a write that is too large or too slow itself
+    may be the message's own fault."""
+    session: Any = SimpleNamespace(connection=SimpleNamespace(closed=False), doubtful=False)
+    node: Any = SimpleNamespace(name="ehr-db-a", suspect=lambda: None)
+    with pytest.raises(Unavailable) as raised:
+        Pair._judge(error("no"), session, node)
+    assert type(raised.value) is kind

@@ -37,7 +37,8 @@ from stacks.hospital.imaging.association import (
 from stacks.hospital.imaging.instances import STORAGE, Encoded, Examination, encode, instance, uid
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
-from tests.hospital.programs import ROOT, free_port, until
+from tests.hospital.programs import ROOT, until
+from tests.ports import free_port
 
 START_S = 20.0
 USUAL = Bounds()
@@ -183,11 +184,11 @@ class Requester:
             archive.dicom, TITLE, self.title, contexts([COMMITMENT]), handlers=handlers
         ) as open_:
             self._own = open_
+            before = len(self.reports)
             status, _ = open_.send_n_action(
                 commitment_request(asked, transaction), 1, COMMITMENT, COMMITMENT_INSTANCE
             )
             assert status.Status == 0, status
-            before = len(self.reports)
             if wait_s:
                 until("a report", wait_s, lambda: len(self.reports) > before)
         return transaction

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -20,8 +19,10 @@ from stacks.hospital.imaging.ris_dicom import WORKLIST
 from stacks.hospital.settings import Address
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import MllpClient
+from tests import dcmtk
+from tests.ports import free_port
 
-from ..programs import Program, free_port
+from ..programs import Program
 
 BOUNDS = dicom.Bounds(answer_s=5.0)
 SPEED = 3_600.0  # five hospital minutes of waiting are 83 ms
@@ -173,7 +174,7 @@ def request(placer: str, mrn: str, modality: str = "CT", **changes: Any) -> dict
 
 def findscu(port: int, *keys: str, called: str = "RIS") -> tuple[int, list[dict[str, str]]]:
     """dcmtk's own worklist client: its exit status, and per entry keyword → value."""
-    program, dump = shutil.which("findscu"), shutil.which("dcmdump")
+    program, dump = dcmtk.program("findscu"), dcmtk.program("dcmdump")
     assert program is not None
     assert dump is not None
     with tempfile.TemporaryDirectory() as folder:

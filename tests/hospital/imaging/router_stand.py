@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,28 +31,13 @@ from stacks.hospital.imaging.buffer_wire import open_line
 from stacks.hospital.imaging.instances import STORAGE, Encoded, Examination, encode, instance
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
+from tests.ports import free_port
 
 from ..programs import Program
 
 HOST = "127.0.0.1"
-PORTS = range(21_000, 32_000)
-"""Below the ports that outgoing connections take: a free one stays free until it is used."""
-_GIVEN: set[int] = set()
 Decide = Callable[[Encoded, int], int | None]
 """(image, how often it came) → a status to answer with instead of keeping it; None = keep."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on now, never the same twice."""
-    for port in random.sample([one for one in PORTS if one not in _GIVEN], 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            _GIVEN.add(port)
-            return port
-    raise AssertionError("no free port among 50")
 
 
 def keep(_image: Encoded, _times: int) -> int | None:

@@ -156,10 +156,13 @@ def test_small_messages_leave_at_once(pacs: Archive) -> None:
     """TCP_NODELAY at both ends: a sender without it is clearly slower."""
     rates = []
     for nodelay in (True, False):
-        sent = images(f"delay-{nodelay}", 20)
-        started = time.monotonic()
-        assert send(pacs, sent, Bounds(nodelay=nodelay)) == [0] * 20
-        rates.append(20 / (time.monotonic() - started))
+        took = []
+        for number in range(3):
+            sent = images(f"delay-{nodelay}-{number}", 20)
+            started = time.monotonic()
+            assert send(pacs, sent, Bounds(nodelay=nodelay)) == [0] * 20
+            took.append(time.monotonic() - started)
+        rates.append(20 / min(took))  # a busy machine only adds to it
     assert rates[0] > TOLERATED_GAIN * rates[1], rates
 
 

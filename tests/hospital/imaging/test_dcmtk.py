@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from stacks.hospital.imaging.instances import part10, read_part10
+from tests import dcmtk
 from tests.hospital.imaging.archives import KINDS, TITLE, Archive, images, send, usable
-from tests.hospital.programs import free_port
+from tests.ports import free_port
 
-TOOLS = ("echoscu", "storescu", "findscu", "movescu")
 TOOL_S = 30
-pytestmark = pytest.mark.skipif(
-    any(shutil.which(tool) is None for tool in TOOLS), reason="dcmtk is not installed"
-)
+pytestmark = dcmtk.needed("echoscu", "storescu", "findscu", "movescu")
 MOVE_PORT = free_port()
 
 
@@ -32,8 +29,10 @@ def pacs(
 
 
 def tool(pacs: Archive, name: str, *arguments: str, called: str = TITLE) -> tuple[int, str]:
+    program = dcmtk.program(name)
+    assert program is not None
     done = subprocess.run(
-        [name, "-v", "-aet", "READER", "-aec", called, *arguments[:-1], pacs.dicom.host,
+        [program, "-v", "-aet", "READER", "-aec", called, *arguments[:-1], pacs.dicom.host,
          str(pacs.dicom.port), *filter(None, arguments[-1:])],
         capture_output=True, text=True, timeout=TOOL_S, check=False,
     )  # fmt: skip

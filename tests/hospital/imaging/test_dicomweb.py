@@ -9,7 +9,7 @@ from stacks.hospital.imaging.dicomweb import DicomWebError, Study
 from stacks.hospital.imaging.instances import decode, part10, pixel_digest
 from stacks.hospital.settings import Address
 from tests.hospital.imaging.archives import images
-from tests.hospital.programs import free_port
+from tests.ports import free_port
 
 KIND = 'multipart/related; type="application/dicom"; boundary="mark"'
 STUDY = Study("1.2", "M1", "A1", 2)

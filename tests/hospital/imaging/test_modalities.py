@@ -19,9 +19,10 @@ from stacks.hospital.imaging.instances import Encoded, decode, pixel_digest
 from stacks.hospital.imaging.modalities_ris import PERFORMED_STEP, WORKLIST, Scheduled, choose
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
+from tests.ports import free_port
 
 from ..programs import Program, until
-from .router_stand import HOST, Archive, free_port, modalities, router, rows
+from .router_stand import HOST, Archive, modalities, router, rows
 
 WITHIN_S = 20.0
 RAW = "1.2.840.10008.1.2.1"
@@ -301,7 +302,7 @@ def test_sigkill_of_everybody_loses_and_doubles_nothing(
         victim.end(signal.SIGKILL)
         victim.start()
     until("deleted", 60.0, lambda: floor.buffer()["deleted"] == total)
-    until("B", WITHIN_S, lambda: len(floor.b.kept) == total)
+    until("both", WITHIN_S, lambda: len(floor.a.kept) == len(floor.b.kept) == total)
     kept = {r["key"]: r["digest"] for r in rows(floor.scanners) if r["kind"] == "instance"}
     assert len(kept) == total
     assert set(floor.a.kept) == set(floor.b.kept) == set(kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import signal
 import socket
 import threading
@@ -18,14 +17,12 @@ from stacks.hospital import records
 from stacks.hospital.bugs import VARIABLE
 from stacks.hospital.imaging.association import AssociationError
 from stacks.hospital.wire import hl7
+from tests import dcmtk
 
 from ..programs import until
 from .ris_stand import RisProgram, findscu, question, report, request
 
-DCMTK = pytest.mark.skipif(
-    shutil.which("findscu") is None or shutil.which("dcmdump") is None,
-    reason="dcmtk's findscu and dcmdump are not installed (apt-get install dcmtk)",
-)
+DCMTK = dcmtk.needed("findscu", "dcmdump")
 numbers = itertools.count(1)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from stacks.hospital.settings import Address
 from stacks.hospital.wire import hl7
 from stacks.hospital.wire.mllp import MllpClient
+from tests.ports import free_port
 
-from ..programs import Program, free_port, until
+from ..programs import Program, until
 from .ris_stand import RisProgram, question, report
 
 ORDERS = 20
@@ -62,8 +63,12 @@ def test_what_was_ordered_while_radiology_was_away_is_on_the_worklist(tmp_path: 
         _, (entry,) = ris.ask(question("M0", "MR"))
         assert (entry.PatientID, str(entry.PatientName)) == ("N0", "Dubois^Ana")
         assert {row["count"] for row in ris.export()} == {1}
-        queue = engine.http.get("/queues").json()["ris"]
-        assert (queue["depth"], queue["parked"]) == (0, 0)
+
+        def owed() -> tuple[int, int]:
+            queue = engine.http.get("/queues").json()["ris"]
+            return queue["depth"], queue["parked"]
+
+        until("nothing is owed", 10, lambda: owed() == (0, 0))
 
 
 def _order(number: int) -> hl7.ImagingOrder:

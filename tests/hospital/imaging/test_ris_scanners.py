@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from ..programs import Program, free_port, until
+from tests.ports import free_port
+
+from ..programs import Program, until
 from .ris_stand import SPEED, RisProgram, request
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_port
+
 from ..programs import Program, until
-from .router_stand import HOST, free_port, modalities, router, rows
+from .router_stand import HOST, modalities, router, rows
 
 WITHIN_S = 40.0
 pytestmark = pytest.mark.slow

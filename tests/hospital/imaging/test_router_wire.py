@@ -23,8 +23,9 @@ from stacks.hospital.imaging.buffer_wire import open_line
 from stacks.hospital.imaging.instances import RAW_EXPLICIT, STORAGE
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Address
+from tests.ports import free_port
 
-from .router_stand import HOST, Archive, free_port, images
+from .router_stand import HOST, Archive, images
 
 BOUNDS = Bounds(connect_s=0.5, negotiate_s=0.5, answer_s=0.5, idle_s=5.0, stall_s=0.5)
 KINDS = [(one, RAW_EXPLICIT) for one in STORAGE.values()]

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from stacks.hospital.door import Door, Face
 from stacks.hospital.log import Log
 from stacks.hospital.wire.hl7 import Hl7Error, parse_header, replies
 from stacks.hospital.wire.mllp import Frame, MllpServer
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 TEST_S = 30.0
@@ -98,12 +98,6 @@ class Peer:
         if refusal is None:
             self.kept.append(frame.payload)
         return replies(header, refusal, "PEER")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:

@@ -21,8 +21,9 @@ from stacks.hospital.settings import Settings
 from stacks.hospital.store import Store
 from stacks.hospital.wire.hl7 import Report, parse
 from stacks.hospital.wire.mllp import MllpClient
+from tests.ports import free_port
 
-from .stand import Peer, asynchronous, browser, free_port, until
+from .stand import Peer, asynchronous, browser, until
 
 SPEED = 36_000.0
 

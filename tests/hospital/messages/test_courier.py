@@ -17,8 +17,9 @@ from stacks.hospital.queue import QUEUE_SCHEMA, DurableQueue, Item
 from stacks.hospital.store import Store, StoreError
 from stacks.hospital.wire.hl7 import Adt, Header, Hl7Error, build
 from stacks.hospital.wire.mllp import MllpClient, MllpError
+from tests.ports import free_port
 
-from .stand import Peer, asynchronous, free_port, until
+from .stand import Peer, asynchronous, until
 
 
 def message(control_id: str) -> bytes:
@@ -159,6 +160,31 @@ async def test_an_outage_convicts_nobody(tmp_path: Path, monkeypatch: pytest.Mon
         await until("the queue is empty", 5, lambda: queue.depth("ehr").waiting == 0)
         assert not queue.tasks()
     assert peer.kept_ids == NAMES
+    await peer.stop()
+
+
+@asynchronous
+async def test_a_full_disk_convicts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destination that can store nothing, and acknowledges again what it has: nothing is parked,
+    all arrives in order."""
+    monkeypatch.setattr("stacks.hospital.courier.LONGEST_PAUSE_S", 0.01)
+    full = False
+
+    def decide(name: str, _: int) -> Hl7Error | None:
+        news = name not in peer.kept_ids
+        return Hl7Error("206", "the disk is full") if full and news else None
+
+    peer = await Peer(decide).start()
+    async with carrying(tmp_path, NAMES[:1], [peer.port]) as (queue, courier, _stop):
+        await until("one passed before", 5, lambda: peer.kept)
+        full = True
+        for name in NAMES[1:]:
+            await queue.enqueue(["ehr"], name, message(name))
+        await until("it is full for long", 5, lambda: courier.trip.failures > 60)
+        full = False
+        await until("the queue is empty", 5, lambda: queue.depth("ehr").waiting == 0)
+        assert not queue.tasks()
+    assert list(dict.fromkeys(peer.kept_ids)) == NAMES
     await peer.stop()
 
 

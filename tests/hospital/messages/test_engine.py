@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from stacks.hospital import engine_http
 from stacks.hospital.engine import ENGINE_SCHEMA, Engine
 from stacks.hospital.log import Log
 from stacks.hospital.settings import Settings
-from stacks.hospital.store import Store, StoreError
+from stacks.hospital.snapshot import copy
+from stacks.hospital.store import Store, Unwritable
 from stacks.hospital.wire.hl7 import (
     Ack,
     Adt,
@@ -29,8 +31,9 @@ from stacks.hospital.wire.hl7 import (
     parse_ack,
 )
 from stacks.hospital.wire.mllp import Frame
+from tests.ports import free_port
 
-from .stand import Peer, asynchronous, browser, free_port, until
+from .stand import Peer, asynchronous, browser, until
 
 ADT = Adt("A01", "M1", visit="V1")
 ORDER = Order("P1", "M1", ("NA",))
@@ -114,6 +117,7 @@ async def test_one_department_of_several_stands(tmp_path: Path) -> None:
     async with engine_in(tmp_path, website=website.port) as works:
         await works.intake.answer(Frame(SIU))
         await until("the website has it", 5, lambda: website.kept_ids == ["S1"])
+        await until("it is no longer owed", 5, lambda: not works.queue.depth("website").waiting)
         with sqlite3.connect(tmp_path / "engine.db") as other:
             assert other.execute("SELECT count(*) FROM queue").fetchone() == (0,)
     await website.stop()
@@ -175,7 +179,7 @@ async def test_a_reused_control_id_is_refused(tmp_path: Path) -> None:
     [
         (b"nonsense", "AR  100"),
         (b"MSH|^~\\&|A|||||||C1|P|2.5.1\r", "AE C1 101"),
-        (build(Header("C1"), ORDER).replace(b"OML^O21", b"DFT^P03"), "CR C1 200"),
+        (build(Header("C1"), ORDER).replace(b"OML^O21", b"MFN^M02"), "CR C1 200"),
         (build(Header("C1"), ORDER).replace(b"2.5.1", b"9.9"), "CR C1 203"),
         (build(Header("C1"), ORDER) + b"x\r", "CR C1 100"),
         (build(Header("C1"), ORDER) + b"NTE|1||\xff\r", "CE C1 102"),
@@ -209,15 +213,15 @@ async def test_an_oversized_message_is_refused(tmp_path: Path) -> None:
 async def test_a_disk_that_refuses_means_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No room in the queue: CE 207, which tells the sender to repeat it; never CA."""
+    """No room in the queue: CE 206, which tells the sender to repeat it; never CA."""
 
     async def refuse(*_: object) -> None:
-        raise StoreError("disk full")
+        raise Unwritable("disk full")
 
     async with engine_in(tmp_path) as works:
         monkeypatch.setattr(works.store, "write", refuse)
         ack = await give(works, "C1", ORDER)
-        assert (ack.code, ack.error, ack.transient) == ("CE", "207", True)
+        assert (ack.code, ack.error, ack.transient) == ("CE", "206", True)
 
 
 @asynchronous
@@ -275,3 +279,61 @@ async def test_the_export_shows_copies(tmp_path: Path) -> None:
         rows = [row.split(b'"count":')[1][:1] for row in (await client.get("/export")).iter_lines()
                 for row in [row.encode()]]  # fmt: skip
         assert rows == [b"2", b"2"]
+
+
+def copied(path: Path) -> tuple[bytes, dict[str, str]]:
+    content, _ = copy(path)
+    return content, {"X-SHA256": hashlib.sha256(content).hexdigest()}
+
+
+@asynchronous
+async def test_a_restored_queue_goes_before_what_came_later_and_parked_stays_parked(
+    tmp_path: Path,
+) -> None:
+    """An engine that begins empty takes its old file: old order first, known messages once,
+    parked ones as tasks that a person can decide; a second time changes nothing."""
+    (tmp_path / "old").mkdir()
+    async with engine_in(tmp_path / "old") as works:
+        for number in range(4):
+            await give(works, f"C{number}", ADT)
+        (first, *_) = works.queue.waiting("lis", 9)
+        await works.queue.park(first.id, "refused")
+        content, headers = copied(works.store.path)
+    async with engine_in(tmp_path) as works, browser(engine_http.routes(works)) as client:
+        await give(works, "C9", ADT)
+        await give(works, "C2", ADT)  # sent again meanwhile
+        answer = await client.post("/restore", content=content, headers=headers)
+        told = answer.json()
+        assert answer.status_code == 200, told
+        assert (told["messages"], told["waiting"], told["parked"], told["known"]) == (3, 5, 1, 1)
+        assert waiting(works) == {"ehr": ["C0", "C1", "C3", "C9", "C2"],
+                                  "lis": ["C1", "C3", "C9", "C2"]}  # fmt: skip
+        (task,) = works.queue.tasks()
+        assert (task.control_id, task.reason) == ("C0", "refused")
+        assert (await client.post(f"/tasks/{task.id}/retry")).status_code == 200
+        again = (await client.post("/restore", content=content, headers=headers)).json()
+        assert (again["messages"], again["waiting"]) == (0, 0)
+        assert len(works.queue.waiting("ehr", 9)) == 5
+
+
+@asynchronous
+async def test_no_engine_takes_what_is_no_sound_copy(tmp_path: Path) -> None:
+    """Without its hash, torn, of another system, or no database: refused, nothing changed."""
+    (tmp_path / "old").mkdir()
+    async with engine_in(tmp_path / "old") as works:
+        await give(works, "C0", ADT)
+        content, headers = copied(works.store.path)
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE charge (id INTEGER)")
+    foreign = copied(tmp_path / "other.db")
+    torn = content[: len(content) // 2]
+    async with engine_in(tmp_path) as works, browser(engine_http.routes(works)) as client:
+        for what, head, status in (
+            (content, {}, 400), (content[:-1], headers, 400), (*foreign, 422),
+            (torn, {"X-SHA256": hashlib.sha256(torn).hexdigest()}, 422),
+            (b"no", {"X-SHA256": hashlib.sha256(b"no").hexdigest()}, 422),
+        ):  # fmt: skip
+            answer = await client.post("/restore", content=what, headers=head)
+            assert answer.status_code == status, answer.text
+        assert waiting(works) == {"ehr": [], "lis": []}
+        assert not list(tmp_path.glob(".restore-*"))

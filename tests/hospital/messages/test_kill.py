@@ -22,8 +22,9 @@ from stacks.hospital.wire.hl7 import (
     parse_header,
 )
 from stacks.hospital.wire.mllp import MllpClient, MllpError
+from tests.ports import free_port
 
-from .stand import Peer, Process, asynchronous, free_port, until
+from .stand import Peer, Process, asynchronous, until
 from .test_lis import order, result
 
 KILLS = 3

@@ -14,8 +14,9 @@ from stacks.hospital.wire import framing, mllp, receiving
 from stacks.hospital.wire.hl7 import Adt, Header, build, build_ack, parse_ack
 from stacks.hospital.wire.intake import Intake
 from stacks.hospital.wire.mllp import Deframer, Frame, MllpClient, MllpError, MllpServer, enframe
+from tests.ports import free_port
 
-from .stand import Peer, asynchronous, free_port, until
+from .stand import Peer, asynchronous, until
 
 PAYLOADS = st.binary(max_size=60).filter(lambda one: mllp.VT not in one and b"\x1c" not in one)
 LIMIT = 40

@@ -11,8 +11,9 @@ import pytest
 from stacks.hospital import engine
 from stacks.hospital.wire import mllp
 from stacks.hospital.wire.hl7 import Hl7Error, Report, parse
+from tests.ports import free_port
 
-from .stand import Peer, Process, asynchronous, free_port, until
+from .stand import Peer, Process, asynchronous, until
 from .test_analysers import analysers_in
 from .test_engine import ORDER, engine_in, give
 from .test_lis import PLAIN, laboratory_in, order, result

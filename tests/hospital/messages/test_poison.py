@@ -17,8 +17,9 @@ from stacks.hospital.poison import LINK, poisons
 from stacks.hospital.wire.hl7 import Ack, Header, Hl7Error, Order, build, parse, parse_header
 from stacks.hospital.wire.mllp import MllpClient
 from stacks.hospital.wire.segments import patient_of
+from tests.ports import free_port
 
-from .stand import Peer, Process, asynchronous, free_port, until
+from .stand import Peer, Process, asynchronous, until
 
 WITHIN_S = 10.0
 

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from chaos.journal import events as ev
+from tests.ports import free_port
 
 Reply = tuple[int, dict[str, str], Any]
 Behaviour = Callable[[str, str, bytes, dict[str, str]], Reply | None]
@@ -86,9 +87,7 @@ class FakeService:
 
 def nobody() -> str:
     """An address where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 class Silence:

@@ -164,7 +164,7 @@ def test_bad_configuration_names_its_fault(
         Shift(read())
 
 
-@pytest.mark.parametrize("module", ["traffic", "watch", "audit", "poison"])
+@pytest.mark.parametrize("module", ["traffic", "watch", "audit", "poison", "bad_input"])
 def test_a_program_without_configuration_says_so_in_one_line(module: str) -> None:
     """Status 64 and one line, never a traceback."""
     env = {key: value for key, value in os.environ.items() if key != "WORKLOAD_CONFIG"}

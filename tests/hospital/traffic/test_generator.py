@@ -34,7 +34,7 @@ def test_a_stalled_hospital_does_not_delay_later_arrivals() -> None:
         gevent.sleep(60)
 
     generator = Generator(every(0.01), hang, report=lambda _: None)
-    play(generator, 0.6)
+    play(generator, 1.2)
     generator.finish(0)
     assert generator.started == generator.planned == len(started) >= 50
     assert max(began - intended for intended, began in started) < 0.15

@@ -48,7 +48,7 @@ def test_arrivals_come_in_order_of_time() -> None:
     assert instants == sorted(instants)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.2, 20), st.integers(0, 10_000))
 def test_probes_are_even(per_s: float, seed: int) -> None:
     """A probe flow has one arrival in every 1/rate seconds: a window's count is sure to one."""

@@ -1,0 +1,1 @@
+"""What happens to a Compose project that somebody else wrote and started."""

@@ -1,0 +1,1 @@
+"""A small Compose project that knows nothing of the harness, and experiments on it."""
