@@ -85,8 +85,8 @@ class Drills:
 
     @property
     def running(self) -> bool:
-        """Whether one is under way."""
-        return self._task is not None and not self._task.done()
+        """Whether one is under way: from `begin` until its report says `done`, neither longer."""
+        return any(not one.done for one in self.reports[-1:])
 
     def begin(self, to: float = 0.0) -> Report:
         """Begin a drill; its report grows until it says `done`."""
@@ -120,15 +120,21 @@ class Drills:
             report.troubles.append("an unexpected error; see the log for the event drill_failed")
         report.troubles[TROUBLES_MAX:] = []
         report.ok, report.ended_at = not report.troubles, time.time()
-        report.done = True
-        keep_json(self._place.drills / f"{report.drill}.json", report)
-        for old in self.reports[:-KEPT]:
-            self.content(old.drill).unlink(missing_ok=True)
-            (self._place.drills / f"{old.drill}.json").unlink(missing_ok=True)
+        try:
+            self._keep(report)
+        except OSError as error:
+            self._log.error("drill_not_kept", drill=report.drill, error=describe(error))
         self._log.info(
             "drill_ended", drill=report.drill, ok=report.ok, base=report.base, rows=report.rows,
             seconds=round(report.rto_s, 2), trouble=report.troubles[0] if report.troubles else "",
         )  # fmt: skip
+        report.done = True  # nothing comes after: who sees it may ask for the next at once
+
+    def _keep(self, report: Report) -> None:
+        keep_json(self._place.drills / f"{report.drill}.json", report)
+        for old in self.reports[:-KEPT]:
+            self.content(old.drill).unlink(missing_ok=True)
+            (self._place.drills / f"{old.drill}.json").unlink(missing_ok=True)
 
     def _restore(self, report: Report) -> None:
         if planted("drill-skips-check"):
@@ -224,9 +230,11 @@ class Drills:
         found = []
         for path in sorted(self._place.drills.glob("*.json")):
             try:
-                found.append(msgspec.json.decode(path.read_bytes(), type=Report))
+                one = msgspec.json.decode(path.read_bytes(), type=Report)
             except (OSError, msgspec.DecodeError):
                 continue
+            one.done = True
+            found.append(one)
         return found
 
 

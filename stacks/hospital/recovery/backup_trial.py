@@ -77,8 +77,8 @@ class Trials:
 
     @property
     def running(self) -> bool:
-        """Whether a round is under way."""
-        return self._task is not None and not self._task.done()
+        """Whether a round is under way: until every report of it says `done`, not longer."""
+        return any(not one.done for one in self.reports)
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -126,13 +126,16 @@ class Trials:
         more = len(trial.troubles) - TROUBLES_MAX
         trial.troubles[TROUBLES_MAX:] = [f"and {more} more"] if more > 0 else []
         trial.ok, trial.ended_at = not trial.troubles, time.time()
-        keep_json(self._place.drills / f"{trial.trial}.json", trial)
-        trial.done = True
-        self._let_go(trial.system)
+        try:
+            keep_json(self._place.drills / f"{trial.trial}.json", trial)
+            self._let_go(trial.system)
+        except OSError as error:
+            self._log.error("trial_not_kept", trial=trial.trial, error=describe(error))
         self._log.info(
             "trial_ended", trial=trial.trial, ok=trial.ok, source=trial.source, rows=trial.rows,
             seconds=round(trial.rto_s, 3), trouble=trial.troubles[0] if trial.troubles else "",
         )  # fmt: skip
+        trial.done = True  # nothing comes after: who sees it may ask for the next at once
 
     def _restore(self, trial: Trial) -> None:
         scratch = self._place.scratch / trial.trial
@@ -200,7 +203,7 @@ class Trials:
     # -- reports ----------------------------------------------------------------------------------
 
     def _let_go(self, system: str) -> None:
-        own = [one for one in self.reports if one.system == system and one.done]
+        own = [one for one in self.reports if one.system == system]
         for old in own[:-KEPT]:
             self.content(old.trial).unlink(missing_ok=True)
             (self._place.drills / f"{old.trial}.json").unlink(missing_ok=True)
