@@ -31,6 +31,20 @@ print(leases._child.pid, flush=True)
 time.sleep(60)
 """
 
+SLOW_REAPER = """
+import shutil, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    word, _, name = line.strip().partition(" ")
+    print(f"held {name}" if word == "hold" else "busy 1", flush=True)
+for path in folder.glob("*.lease.json"):
+    path.unlink()
+time.sleep(0.4)
+shutil.rmtree(folder)
+"""
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
@@ -256,6 +270,19 @@ def test_close_undoes_what_was_never_released(state: Path, tmp_path: Path) -> No
     with Leases.begin("run", state) as leases:
         leases.grant("1-kill", [step])
     assert not folder.exists()
+    assert list(state.iterdir()) == []
+
+
+def test_close_returns_when_the_reaper_has_tidied_up(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lease has gone and the run's folder not yet: that takes this reaper a while."""
+    program = tmp_path / "slow_reaper.py"
+    program.write_text(SLOW_REAPER)
+    monkeypatch.setattr(leases_module, "PROGRAM", str(program))
+    _, step = thing(tmp_path)
+    with Leases.begin("run", state) as leases:
+        leases.grant("1-kill", [step])
     assert list(state.iterdir()) == []
 
 

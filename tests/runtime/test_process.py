@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,8 +19,10 @@ from typing import Any
 import pytest
 
 from chaos import reaper
+from chaos.reaper import Step
 from chaos.runtime import NotReady, RuntimeFailure
 from chaos.runtime.links import client
+from chaos.runtime.ports import PortBlock
 from chaos.runtime.process import ProcessRuntime
 from chaos.stack import Readiness
 from tests.conditions import answering, processes_in, until
@@ -180,6 +184,37 @@ def test_teardown_leaves_no_process_no_port_and_no_folder_within_3_s(tmp_path: P
     assert not runtime.folder.exists()
     assert (tmp_path / "logs" / "web.log").exists()
     assert answering(runtime._block.first, runtime._block.count) == []
+
+
+def test_ports_are_let_go_when_nobody_answers_on_them_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port closes a moment after its service was killed: the next stack must not get it yet."""
+    runtime = ProcessRuntime(light_stack(), tmp_path)
+    runtime.up(QUIET)
+    address = runtime.address("store", "http")
+    play, release = runtime.play, PortBlock.release
+    lingering = socket.socket()
+    lingering.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    at_release = []
+
+    def then_linger(steps: tuple[Step, ...]) -> None:
+        play(steps)
+        lingering.bind((address.host, address.port))
+        lingering.listen()
+        threading.Timer(0.3, lingering.close).start()
+
+    def look_first(block: PortBlock) -> None:
+        with socket.socket() as caller:
+            at_release.append(caller.connect_ex((address.host, address.port)))
+        release(block)
+
+    monkeypatch.setattr(runtime, "play", then_linger)
+    monkeypatch.setattr(PortBlock, "release", look_first)
+    runtime.down()
+    monkeypatch.undo()
+    runtime.forget_remains()
+    assert at_release == [errno.ECONNREFUSED]
 
 
 def test_stacks_stand_side_by_side(tmp_path: Path) -> None:
