@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -37,6 +37,7 @@ EPSILON = 1e-9
 P95 = 0.95
 BLINK_S = 1.0
 """A shorter silence is the ordinary pause between two answers."""
+CAUSE_CHARS = 160
 _intended = attrgetter("intended")
 
 
@@ -81,6 +82,22 @@ def gaps(ops: Sequence[Op], served: Iterable[Op], end: float, least_s: float = 0
         start = ask.intended if last == -inf else last
         found.append(Gap(start, end, max(0.0, end - ask.intended), end - start, True, ask))
     return found
+
+
+def commonest(failed: Sequence[Op]) -> str:
+    """What most of these requests failed of, as a sentence; the names of each left out."""
+    told = Counter(_without_names(op) for op in failed)
+    ((what, times),) = told.most_common(1)
+    return f"{times:,} of the {len(failed):,} without an answer: {what}."
+
+
+def _without_names(op: Op) -> str:
+    if op.outcome is Outcome.OK:
+        return "answered by somebody else or about another patient"
+    text = op.reason or "no answer"
+    for name in sorted({op.key, op.subject} - {""}, key=len, reverse=True):
+        text = text.replace(name, "…")
+    return text if len(text) <= CAUSE_CHARS else f"{text[:CAUSE_CHARS]}…"
 
 
 @dataclass(frozen=True)
@@ -216,7 +233,7 @@ class _Look:
                 if n < self.need.claim
                 else ""
             )
-            self.broken.append(f"{told}{hopeless}.")
+            self.broken.append(f"{told}{hopeless}. {commonest(self.failed)}")
         elif n < self.need.asked:
             self.unsure.append(
                 f"{self.name}: only {count(n, claim.what[:-1], claim.what)} during the fault, "

@@ -3,6 +3,7 @@ journal, no final read. And every way to break it that we can think of."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -323,6 +324,24 @@ def test_no_final_read(ident: str, spoil: Spoil) -> None:
     """Without a final read nobody is accused, and nothing that needs it is held."""
     found = verdict(ident, spoil)
     assert found.verdict is TABLE[ident].unread, found.reason
+
+
+def test_a_broken_service_level_says_what_most_requests_failed_of() -> None:
+    """The same words about different patients are one cause; who reads the reason need not open
+    the journal."""
+
+    def gone(d: Day) -> None:
+        reads = [one for one in d.of("chart.read", during=True) if one.klass == "P1"]
+        for number, one in enumerate(reads[::3]):
+            one.outcome = "refused"
+            one.reason = "ehr-a: 503" if number < 3 else f"ro-copy: 404 {one.subject} is not here"
+
+    found = verdict("RA-1", gone)
+    assert found.verdict is BROKEN
+    told = re.search(r"([\d,]+) of the ([\d,]+) without an answer: (.*?)\.( |$)", found.reason)
+    assert told is not None, found.reason
+    most, failed = (int(one.replace(",", "")) for one in told.groups()[:2])
+    assert (failed - most, told[3]) == (3, "ro-copy: 404 … is not here")
 
 
 def test_shed_requests_count_although_the_traffic_stopped_before_they_came_again() -> None:
