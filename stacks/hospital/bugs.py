@@ -215,9 +215,6 @@ _ALL = (
         "The database address list holds the first node only.",
         ("FO-1", "OR-1"),
         shown_by="database-primary-lost",
-        # Every read is left to the copy. An inpatient who was admitted after its last refresh is
-        # not in it; if one was, a second or two before the crash, his ward asks in vain for him.
-        by_chance=("RA-1",),
     ),
     Bug(
         "order-not-sent",
@@ -290,6 +287,9 @@ _ALL = (
         "There is no second database node.",
         ("FO-1", "OR-1"),
         shown_by="database-primary-lost",
+        # Every read is left to the copy. An inpatient who was admitted after its last refresh is
+        # not in it; if one was, a second or two before the crash, his ward asks in vain for him.
+        by_chance=("RA-1",),
     ),
     # database
     Bug(
