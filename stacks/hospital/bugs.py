@@ -6,7 +6,8 @@ A defect refuses to exist without a claim that it breaks: the harness must find 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stacks.hospital.settings import usage_exit
 
@@ -19,8 +20,8 @@ class Bug:
 
     `shown_by`: the experiment in which exactly these claims break; empty when none shows it, and
     the comment beside it says why. `also`: what it breaks in containers as well in some of its
-    runs; `by_chance`: what it breaks anywhere where the traffic falls so. The comment beside it
-    says how.
+    runs; the comment beside it says how. `by_chance`: what it breaks anywhere where the traffic
+    falls so, and the words that the verdict's reason must then have: no other cause is excused.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Bug:
     claims: tuple[str, ...]
     shown_by: str
     also: tuple[str, ...] = ()
-    by_chance: tuple[str, ...] = ()
+    by_chance: Mapping[str, str] = field(default_factory=dict)
 
 
 _ALL = (
@@ -289,7 +290,7 @@ _ALL = (
         shown_by="database-primary-lost",
         # Every read is left to the copy. An inpatient who was admitted after its last refresh is
         # not in it; if one was, a second or two before the crash, his ward asks in vain for him.
-        by_chance=("RA-1",),
+        by_chance={"RA-1": "is not in this copy of the inpatients"},
     ),
     # database
     Bug(

@@ -214,6 +214,16 @@ def _may_break(name: str, runtime: str) -> set[str]:
     return {*bug.claims, *bug.by_chance, *(bug.also if runtime == "docker" else ())}
 
 
+def _for_another_reason(name: str, judgement: dict[str, Any]) -> list[str]:
+    """What broke by chance, but not of the cause that the defect's entry knows."""
+    words = SHOWN[name].by_chance
+    return [
+        claim["reason"]
+        for claim in judgement["claims"]
+        if claim["verdict"] == BROKEN and words.get(claim["id"], "") not in claim["reason"]
+    ]
+
+
 RUNTIMES = ("process", "docker")
 
 
@@ -227,6 +237,7 @@ def test_a_defect_breaks_exactly_its_claims(name: str, runtime: str, tmp_path: P
     status, judgement, told = ran(bug.shown_by, tmp_path, runtime, name)
     assert judgement["outcome"] == BROKEN, told
     assert set(bug.claims) <= found(judgement, BROKEN) <= _may_break(name, runtime), told
+    assert _for_another_reason(name, judgement) == [], told
     assert not found(judgement, VOID), told
     assert status == EXIT[BROKEN], told
 

@@ -85,7 +85,7 @@ class Drills:
 
     @property
     def running(self) -> bool:
-        """Whether one is under way: from `begin` until its report says `done`, neither longer."""
+        """Whether one is under way: from `begin` until its report says `done`."""
         return any(not one.done for one in self.reports[-1:])
 
     def begin(self, to: float = 0.0) -> Report:

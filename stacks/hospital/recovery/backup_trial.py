@@ -77,7 +77,7 @@ class Trials:
 
     @property
     def running(self) -> bool:
-        """Whether a round is under way: until every report of it says `done`, not longer."""
+        """Whether a round is under way: until every report of it says `done`."""
         return any(not one.done for one in self.reports)
 
     @property
