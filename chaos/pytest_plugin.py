@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,9 +198,9 @@ def experiment_name(node: pytest.Item) -> str:
 
 
 def story_of(function: Any) -> str:
-    """First line of the docstring: what is tried, in one sentence."""
-    doc = inspect.getdoc(function) or ""
-    return doc.splitlines()[0] if doc else ""
+    """First sentence of the docstring, over as many lines as it has: what is tried."""
+    paragraph = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    return re.split(r"(?<=[.!?])\s", " ".join(paragraph.split()), maxsplit=1)[0]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,4 +1,4 @@
-"""The interface engine between partners that answer too late and one that sends rubbish (GD-09)."""
+"""The interface engine between partners that answer too late and one that sends rubbish."""
 
 from __future__ import annotations
 

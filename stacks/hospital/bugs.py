@@ -18,10 +18,10 @@ VARIABLE = "HOSPITAL_BUG"
 class Bug:
     """One planted defect: in which service, what goes wrong, and which claims must break.
 
-    `shown_by`: the experiment in which exactly these claims break; empty when none shows it, and
-    the comment beside it says why. `also`: what it breaks in containers as well in some of its
-    runs; the comment beside it says how. `by_chance`: what it breaks anywhere where the traffic
-    falls so, and the words that the verdict's reason must then have: no other cause is excused.
+    `shown_by`: the experiment in which exactly these claims break. `also`: what it breaks in
+    containers as well in some of its runs; the comment beside it says how. `by_chance`: what it
+    breaks anywhere where the traffic falls so, and the words that the verdict's reason must then
+    have: no other cause is excused.
     """
 
     name: str
