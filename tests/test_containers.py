@@ -118,6 +118,17 @@ def test_a_process_that_cannot_be_seen_is_believed_after_a_moment(fake: FakeEngi
     assert play_step(step(fake, "start_container")) == "it runs already"
 
 
+@pytest.mark.parametrize("do", ["kill_container", "unpause_container"])
+def test_an_engine_that_cannot_look_has_not_said_that_nothing_is_there(
+    fake: FakeEngine, do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 for a question is no absence: the undo failed, and its lease stays."""
+    monkeypatch.setattr(containers, "ENDING_S", 0.2)
+    fake.answer = lambda _method, _path, _body: (500, {"message": "out of order"})
+    with pytest.raises(StepFailed, match="cannot look at container c1: out of order"):
+        play_step(step(fake, do, only="c1/t"))
+
+
 def test_a_paused_one_is_thawed_and_one_that_is_not_is_left(fake: FakeEngine) -> None:
     """204 thaws; 409 or 500 of one that is not paused is no trouble."""
     fake.answer = lambda _method, _path, _body: (204, {})
@@ -417,8 +428,8 @@ def test_an_engine_that_restarts_in_the_middle_of_a_removal_is_waited_for(
 
     fake.answer = answer
     play_step(of_r1(fake))
-    assert sorted(shelf.removed)[:1] == ["net-A"]
-    assert [t["Id"] for t in shelf.things["containers"]] == ["theirs"]
+    left = {kind: [one["Id"] for one in some] for kind, some in shelf.things.items()}
+    assert left == {"containers": ["theirs"], "networks": [], "volumes": []}
 
 
 # ---------------------------------------------------------------- proxies in containers

@@ -1,7 +1,7 @@
 """The kill -9 campaign on containers: nothing of ours is left after 10 s, nothing else is touched.
 
 The moments are random but seeded (KILL9_SEED). KILL9_MOMENTS=50 is the whole campaign, with a fault
-of every kind; without it there are twelve, which is what CI has time for.
+of every kind; without it there are four, which is what CI has time for.
 """
 
 from __future__ import annotations

@@ -41,9 +41,10 @@ class Unaffected:
     only when too few were asked before to compare times (the verdict says so). What nobody asked
     for in the whole run is left out. `untimed` kinds are judged on errors only. `lawful`: kind →
     what the reason of a refusal holds that is an answer and no failure. `named`: services that are
-    judged in any case, each alone, also where a fault hits them after all; too few requests to one
-    of them before or during the faults, and nothing is proved. Evidence: requests during faults,
-    of all services together.
+    judged in any case, each alone, also where a fault hits them after all: errors too, so that one
+    of them does not hide in the others' good answers; too few requests to one of them before or
+    during the faults, and nothing is proved. Evidence: requests during faults, of all services
+    together.
     """
 
     id: str
@@ -139,6 +140,8 @@ class _Look:
         self.slow: list[Op] = []
         self.summary = ""
         named = name in claim.named
+        if named:
+            self._errors(claim, name)
         if named and len(self.during) < BASELINE_MIN:
             asked = count(len(self.during), "request")
             self.unsure.append(
@@ -168,6 +171,16 @@ class _Look:
                 self.broken.append(self.summary)
             else:
                 self.unsure.append(self.summary)
+
+    def _errors(self, claim: Unaffected, name: str) -> None:
+        """More than its own share: broken where the claim's minimum could not make up for it."""
+        n, failed = len(self.during), len(self.failed)
+        allowed = claim.points + (self.before_failed / len(self.before) if self.before else 0.0)
+        told = f"{name}: {failed:,} of {count(n, 'request')} failed during the faults."
+        if failed > allowed * max(n, claim.need.claim) + EPSILON:
+            self.broken.append(told)
+        elif failed > allowed * n + EPSILON:
+            self.unsure.append(told)
 
 
 def _timed(op: Op, claim: Unaffected) -> bool:

@@ -50,6 +50,10 @@ class SlowStorage:
         """ValueError when nothing would be slow."""
         if not 0 <= jitter_ms <= latency_ms or kb_per_s < 0 or not (latency_ms or kb_per_s):
             raise ValueError("give latency_ms (and jitter_ms up to that), kb_per_s, or both")
+        if jitter_ms and jitter_ms == latency_ms and not kb_per_s:
+            raise ValueError("jitter_ms as large as latency_ms: no operation need be late")
+        if kb_per_s and not latency_ms and operations and not {"read", "write"} & set(operations):
+            raise ValueError("kb_per_s slows reads and writes only; name one of them")
         if not set(operations) <= set(OPERATIONS):
             raise ValueError(f"operations are some of {', '.join(OPERATIONS)}")
         fix(

@@ -143,9 +143,17 @@ def _expect(status: int, text: bytes, good: Mapping[int, str], step: Step) -> st
 
 
 def inspect(step: Step) -> Mapping[str, Any]:
-    status, text = patient(step, "GET", f"/containers/{_name(step)}/json")
-    found = json.loads(text) if status == 200 else {}
-    return found if isinstance(found, dict) else {}
+    """What the engine says of the container; {} where it knows none. Another answer is a trouble,
+    never an absence: the undo would be taken for played."""
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        status, text = patient(step, "GET", f"/containers/{_name(step)}/json")
+        if status in (200, 404):
+            found = json.loads(text) if status == 200 else {}
+            return found if isinstance(found, dict) else {}
+        if time.monotonic() > deadline:
+            raise StepFailed(f"cannot look at container {step['container']}: {message(text)}")
+        time.sleep(PATIENCE_S * 10)
 
 
 def _state(step: Step) -> Mapping[str, Any]:

@@ -115,7 +115,7 @@ def time_away(figure: Figure) -> str:
 
 
 def lost(figure: Figure) -> str:
-    """`none (known to 0.4 s)`, `0.9 to 1.2 s`, `at least 3 s`, `not measured`."""
+    """`nothing (known to 0.4 s)`, `0.9 to 1.2 s`, `at least 3 s`, `not measured`."""
     least, most = figure.least_s, figure.most_s
     if least is None:
         return NOT_MEASURED

@@ -134,7 +134,7 @@ class AdoptedRuntime:
         self.down()
 
     def play(self, steps: tuple[Step, ...]) -> None:
-        """Play undo steps here; tries all of them, then raises for the first that failed."""
+        """Play undo steps here; tries all of them, then raises for those that failed."""
         try:
             containers.play(steps)
         finally:

@@ -129,7 +129,7 @@ class DockerRuntime:
         self.down()
 
     def play(self, steps: tuple[Step, ...]) -> None:
-        """Play undo steps here; tries all of them, then raises for the first that failed."""
+        """Play undo steps here; tries all of them, then raises for those that failed."""
         try:
             containers.play(steps, at_once=True)
         finally:
@@ -363,5 +363,3 @@ class DockerRuntime:
 
     def _container(self, service: str) -> str:
         return self._plan.container(service)
-
-    _inspect = containers.inspect

@@ -18,8 +18,6 @@ from chaos.stack import Limits
 NANO = 1_000_000_000
 MIB = 1 << 20
 CPU_PERIOD_US = 100_000
-LEAST_CPUS = 0.01  # the engine refuses less
-LEAST_MEMORY_MIB = 6  # the engine refuses less
 NO_MEMORY_LIMIT = (1 << 63) - 4096  # the kernel's own "none"; the engine takes no other word back
 STATS_S = 10.0
 IN_USE = re.compile(r"unable to set memory limit to \d+ \(current usage: (\d+)")

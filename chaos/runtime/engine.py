@@ -1,6 +1,6 @@
 """The container engine as the runtime sees it: a bounded client whose failures are words.
 
-It holds no state of a stack and removes nothing; removal is the reaper's (chaos/reaper/containers).
+It holds no state of a stack and removes nothing; removal is the reaper's (chaos/reaper/removal).
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class ProcessRuntime:
         self._block.release()
 
     def play(self, steps: tuple[Step, ...]) -> None:
-        """Play undo steps in this process; tries all of them, then raises for the first failed."""
+        """Play undo steps in this process; tries all of them, then raises for those failed."""
         troubles = []
         for step in steps:
             try:

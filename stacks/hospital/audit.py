@@ -193,7 +193,7 @@ def _write(journal: Writer, store: str, records: list[Record], trouble: str) -> 
             record = msgspec.structs.replace(record, kind=f"{BESIDE}{record.kind}", count=1)
         if store == "engine" and record.status == "delivered":
             continue  # the engine's own archive; what counts is what it still owes
-        kind = "task" if record.status == "parked" else record.kind
+        kind = "task" if record.status == "parked" and not beside else record.kind
         journal.append(ev.Record(
             t=time.monotonic(), store=store, kind=kind, key=record.key, subject=record.patient,
             status=record.status, version=record.version, digest=record.digest,

@@ -238,6 +238,7 @@ def test_whenever_the_harness_is_killed_the_shop_is_as_it_was(
     try:
         assert until(lambda: gateways(shop) != "" or child.poll() is not None, 120)
         time.sleep(random.Random(number).uniform(0.0, 3.0))
+        assert child.poll() is None, "it ended before it could be killed"
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()

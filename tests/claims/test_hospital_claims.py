@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chaos.claims.judge import judge
+from chaos.journal import events as ev
 from chaos.journal.history import History
 from chaos.verdict import Need, Verdict
 from stacks.hospital.claims import CATALOGUE
@@ -342,6 +343,20 @@ def test_a_broken_service_level_says_what_most_requests_failed_of() -> None:
     assert told is not None, found.reason
     most, failed = (int(one.replace(",", "")) for one in told.groups()[:2])
     assert (failed - most, told[3]) == (3, "ro-copy: 404 … is not here")
+
+
+def test_damage_that_the_journal_does_not_list_is_not_praised_as_reported() -> None:
+    """IN-5: the fault tells where the first flips lie; of the others nobody knows."""
+
+    def more(d: Day) -> None:
+        for number, event in enumerate(d.extra):
+            if isinstance(event, ev.FaultSeen) and " at " in event.observation:
+                told = f"{event.observation} and 16 more"
+                d.extra[number] = ev.FaultSeen(t=event.t, fault=event.fault, observation=told)
+
+    found = verdict("IN-5", more)
+    assert found.verdict is INCONCLUSIVE, found.reason
+    assert "16 planted damages more" in found.reason
 
 
 def test_shed_requests_count_although_the_traffic_stopped_before_they_came_again() -> None:

@@ -160,6 +160,20 @@ def test_a_named_service_is_judged_although_the_fault_hits_it() -> None:
     assert judged(RestUnaffected(named=NAMED), on_it).verdict is HELD
 
 
+def test_errors_of_a_named_service_do_not_hide_in_the_others_answers() -> None:
+    """FO-2: one refusal is within what all may have together, and beyond the website's share."""
+
+    def refused(day: Day) -> None:
+        asked = [one for one in day.of("appointment.ask", during=True) if one.via == "website"]
+        asked[0].outcome, asked[0].reason = "refused", "website: 503"
+
+    few = Need(100, 10, "test")
+    assert judged(RestUnaffected(few), refused).verdict is HELD
+    found = judged(RestUnaffected(few, named=NAMED), refused)
+    assert found.verdict is BROKEN, found.reason
+    assert "website: 1 of " in found.reason
+
+
 def test_a_slow_website_does_not_hide_behind_the_call_centre() -> None:
     """FO-2: each named one is looked at alone, and the others without it."""
     assert judged(RestUnaffected(named=NAMED), asks("callcentre", took=1.0)).verdict is BROKEN

@@ -280,6 +280,10 @@ def test_wrong_targets_and_terms_are_refused() -> None:
             LostArray(*targets).targets(fake.stack)
     with pytest.raises(ValueError, match="latency_ms"):
         SlowStorage("disk-b")
+    with pytest.raises(ValueError, match="no operation need be late"):
+        SlowStorage("disk-b", latency_ms=5, jitter_ms=5)
+    with pytest.raises(ValueError, match="reads and writes only"):
+        SlowStorage("disk-b", kb_per_s=100, operations=("fsync",))
     with pytest.raises(ValueError, match="flips"):
         BitRot("disk-b", flips=0)
 

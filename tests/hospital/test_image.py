@@ -308,6 +308,10 @@ def test_a_program_that_hangs_is_ended() -> None:
     with pytest.raises(ImageFailure, match="not done in 0 s"):
         programs.carry_out(["sleep", "60"], 0.3)
     assert time.monotonic() - begun < programs.END_S
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    with pytest.raises(ImageFailure, match="not done in 1 s"):
+        programs.carry_out([sys.executable, "-c", deaf], 1.0)
+    assert time.monotonic() - begun < 3 * programs.END_S
 
 
 def test_the_base_is_named_by_its_packages() -> None:

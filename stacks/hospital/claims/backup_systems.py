@@ -29,7 +29,7 @@ STAMPED_S = 3.0
 """A store stamps what it takes before it commits it: so long before the copy counts as in it."""
 BESIDE = "kept."
 LOSSES = ("lost-writes", "lost-array")
-TOLD = ("files", "rows", "read", "rto_s", "asked", "copy")
+TOLD = ("files", "rto_s", "asked", "copy")
 
 
 def backed(history: History) -> tuple[str, ...]:

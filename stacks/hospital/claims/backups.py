@@ -36,6 +36,7 @@ VAULT = "backup"
 AGE_S, FULL_S = 24 * 3_600.0, 6 * 3_600.0
 LOST_S, LOST_FLOOR_S, RESTORED_FLOOR_S = 300.0, 10.0, 60.0
 FLIPPED = re.compile(r"([^\s,]+) at (\d+)")
+UNTOLD = re.compile(r" and (\d+) more$")
 PAGE_BYTES = 8_192
 ROT = "bit-rot"
 
@@ -281,6 +282,9 @@ class DamageFound:
         if silent:
             reason = "No integrity check began after the damage, and nobody gave the all-clear."
             return self._verdict(Finding.INCONCLUSIVE, reason, len(named), lines)
+        if untold := _untold(history):
+            reason = f"{count(untold, 'planted damage')} more, and the journal does not say where."
+            return self._verdict(Finding.INCONCLUSIVE, reason, len(named), lines)
         if len(named) < self.need.asked:
             reason = (
                 f"Only {count(len(named), 'damage')} planted and reported; "
@@ -317,6 +321,12 @@ def _plants(history: History) -> Iterable[Plant]:
                 plant = Plant(path, int(offset) // PAGE_BYTES, seen)
                 found.setdefault((path, plant.page), plant)
     return found.values()
+
+
+def _untold(history: History) -> int:
+    """Damages that the harness planted and did not list one by one."""
+    found = (UNTOLD.search(seen.event.observation) for seen in history.of_type(ev.FaultSeen))
+    return sum(int(more[1]) for more in found if more)
 
 
 def _written() -> list[tuple[str, str]]:

@@ -78,9 +78,9 @@ class StagedReturn:
     """RE-1. During an incident: services opened for writes (or taking a write) before what they
     need is healthy = 0; services of planned care and back office before emergency and inpatient
     systems = 0; the engine's queues held until administration, engine and record are open; replay
-    order movements → orders → results → charges, in the incident system's releases and by the
-    receivers' own clocks (ORD). Minimum evidence: 5 openings and releases. Source: S (Saint-Luc:
-    return in stages), G, K (recovery orders of HSE, BIDMC)."""
+    order movements → orders → results → charges, in the incident system's releases, and of
+    movements, orders and charges by the receivers' own clocks (ORD). Minimum evidence: 5 openings
+    and releases. Source: S (Saint-Luc: return in stages), G, K (recovery orders of HSE, BIDMC)."""
 
     need: Need = field(default=Need.full(5))
     id: str = "RE-1"

@@ -27,6 +27,7 @@ CODE = ("chaos/__init__.py", "chaos/toxiproxy", "stacks")
 LEFT_OUT = (
     "stacks/hospital/claims",
     "stacks/hospital/traffic",
+    "stacks/hospital/bad_input",
     "stacks/hospital/image",
     "stacks/hospital/Dockerfile",
 )

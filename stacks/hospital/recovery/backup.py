@@ -43,7 +43,7 @@ async def backup(settings: Settings, log: Log) -> AsyncIterator[Face]:
     bases = Bases(where, stream, settings, log)
     markers = Markers(where, stream, settings, log)
     copies = FileCopies(where, settings, log)
-    drills = Drills(where, bases, settings, log, markers)
+    drills = Drills(where, bases, log, markers)
     images = ImageCopies(where, settings, log)
     integrity = Integrity(where, bases, copies, images, settings, log)
     trials = Trials(where, copies, images, log)

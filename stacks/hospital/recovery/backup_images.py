@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -28,7 +27,7 @@ from stacks.hospital.imaging.instances import pixel_digest, read_part10
 from stacks.hospital.log import Log, describe
 from stacks.hospital.records import Record
 from stacks.hospital.recovery.backup_log import sha256_of
-from stacks.hospital.recovery.backup_places import Place, keep
+from stacks.hospital.recovery.backup_places import Place, append, keep
 from stacks.hospital.settings import Address, Settings
 
 ARCHIVES = ("pacs-a", "pacs-b")
@@ -219,12 +218,7 @@ class ImageCopies:
     def _note(self, taken: list[Kept]) -> None:
         if not taken:
             return
-        handle = os.open(self._folder / NOTE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(handle, msgspec.json.Encoder().encode_lines(taken))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        append(self._folder / NOTE, msgspec.json.Encoder().encode_lines(taken))
         self.all.update({one.sop_uid: one for one in taken})
 
     def _lines(self, name: str, kind: type[L]) -> list[L]:

@@ -12,6 +12,7 @@ import pytest
 
 from stacks.hospital.log import FieldValue, Log
 from stacks.hospital.recovery import backup_drill, backup_trial
+from stacks.hospital.recovery.backup_amcheck import Verified
 from stacks.hospital.recovery.backup_base import Bases
 from stacks.hospital.recovery.backup_drill import Drills
 from stacks.hospital.recovery.backup_files import FileCopies
@@ -49,7 +50,7 @@ def own_settings(place: Place) -> Settings:
 def drills(place: Place) -> Drills:
     """Of a vault without bases: every drill ends soon, and badly."""
     bases = cast(Bases, SimpleNamespace(all=[], newest=None))
-    return Drills(place, bases, own_settings(place), SlowLog("backup"), cast(Markers, None))
+    return Drills(place, bases, SlowLog("backup"), cast(Markers, None))
 
 
 def trials(place: Place) -> Trials:
@@ -111,6 +112,13 @@ def test_a_report_that_cannot_be_kept_is_still_given(
 
     asyncio.run(story())
     assert "_not_kept" in capsys.readouterr().err
+
+
+def test_what_was_not_verified_is_not_called_good() -> None:
+    """amcheck stopped half-way, or is not there: the drill says so and is no success."""
+    report = backup_drill.Report("drill-1", 1.0, 0.0)
+    backup_drill._add(report, Verified(tables=3, skipped="amcheck is not installed"))
+    assert "amcheck is not installed" in report.troubles[0]
 
 
 @pytest.mark.parametrize("make", [drills, trials])

@@ -14,6 +14,7 @@ import pytest
 from chaos.journal.events import AnyEvent, Drained, Record, StoreRead
 from chaos.workload import Workload, WorkloadProcess
 from stacks.hospital import backlog as b
+from stacks.hospital.audit import RECEIVED, RESTORED
 from stacks.hospital.backlog import Backlog, depths
 from stacks.hospital.imaging import instances
 from stacks.hospital.stack import AUDIT
@@ -88,6 +89,24 @@ def test_stores_are_written_down_as_they_lie(tmp_path: Path, stores: dict[str, A
     ages = [time.monotonic() - r.at for r in of(events, Record)]
     wanted = time.time() - 1_700_000_000.0
     assert all(abs(age - wanted) < 60 for age in ages)  # wall clock turned into monotonic
+
+
+def test_a_message_that_was_parked_is_a_message_among_what_was_restored(
+    tmp_path: Path, stores: dict[str, Archive]
+) -> None:
+    """A task in the engine; beside business it is compared with the copy that it was in."""
+    copied = Archive(record("message", "B", "parked"))
+    try:
+        addresses = {**direct(stores), "backup.http": copied.service.address}
+        kinds = {
+            (one.store, one.kind) for one in of(audit(tmp_path, addresses), Record)
+            if one.key == "B"
+        }  # fmt: skip
+    finally:
+        copied.service.close()
+    assert ("engine", "task") in kinds
+    beside = {kind for store, kind in kinds if store == RECEIVED or store.startswith(RESTORED)}
+    assert beside == {"kept.message"}
 
 
 def test_a_store_that_is_gone_or_torn_is_incomplete(
